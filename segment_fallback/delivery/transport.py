@@ -1,0 +1,128 @@
+"""Posts batches to Segment: the request of segment-analytics-python, without the faults of its session.
+
+The same URL, headers and JSON as its ``request.post`` (a test compares them); but a redirect is a failure
+and not followed to a page that answers 200, a ``.netrc`` does not replace the write key, and nothing is logged
+of what is sent.
+"""
+
+from __future__ import annotations
+
+import base64
+import enum
+import gzip
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timezone
+from types import TracebackType
+
+import requests
+from requests.auth import AuthBase
+from segment.analytics.request import parse_retry_after
+from segment.analytics.version import VERSION
+
+from segment_fallback.buffers.base import Limits
+from segment_fallback.conf import Settings
+
+RETRIED = frozenset({408, 410, 429, 460})
+"""Besides 5xx but 501 and 505: what the SDKs retry."""
+
+REFUSED = frozenset({400, 413, 422})
+"""Segment does not want something that is in the batch."""
+
+
+class Verdict(str, enum.Enum):
+    """What came of a batch."""
+
+    DELIVERED = "delivered"
+    RETRY = "retry"
+    """Segment, or the way there, has a passing trouble."""
+    REFUSED = "refused"
+    """At least one message of the batch is not accepted."""
+    MISCONFIGURED = "misconfigured"
+    """Wrong key or host: no message's fault, and nothing that time mends. Kept until somebody mends it."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A verdict, the seconds that Segment asks to wait (if it does), and one line for people."""
+
+    verdict: Verdict
+    retry_after: int | None = None
+    detail: str = ""
+
+
+class _BasicAuth(AuthBase):
+    """The write key as user name. Being given, it also keeps ``requests`` from looking into a ``.netrc``."""
+
+    def __init__(self, write_key: str) -> None:
+        self._header = "Basic " + base64.b64encode(f"{write_key}:".encode()).decode()
+
+    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
+        request.headers["Authorization"] = self._header
+        return request
+
+
+class Transport:
+    """One connection to Segment for the length of a flush. A context manager; for one thread."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._url = settings.API_HOST.rstrip("/") + "/v1/batch"
+        self._auth = _BasicAuth(settings.WRITE_KEY)
+        self._session = requests.Session()
+        self._tail = b'","writeKey":' + _json_string(settings.WRITE_KEY) + b"}"
+        self.limits = Limits(envelope=len(self._body([])))
+
+    def send(self, bodies: Sequence[bytes], *, retry_count: int = 0) -> Answer:
+        """Post messages, each the bytes of its JSON, as one batch. Never raises for what the network does.
+
+        ``retry_count``: how often sending has failed before; Segment hears it as the SDKs say it.
+        """
+        body = self._body(bodies)
+        headers = {"Content-Type": "application/json", "User-Agent": f"analytics-python/{VERSION}"}
+        if retry_count:
+            headers["X-Retry-Count"] = str(retry_count)
+        if self._settings.GZIP:
+            body = gzip.compress(body)
+            headers["Content-Encoding"] = "gzip"
+        try:
+            response = self._session.post(
+                self._url,
+                data=body,
+                headers=headers,
+                auth=self._auth,
+                timeout=self._settings.SEND_TIMEOUT,
+                allow_redirects=False,
+            )
+        except requests.RequestException as error:
+            return Answer(Verdict.RETRY, detail=f"{type(error).__name__} from {self._url}")
+        return judge(response)
+
+    def _body(self, bodies: Sequence[bytes]) -> bytes:
+        sent_at = datetime.now(timezone.utc).isoformat(timespec="microseconds").encode()
+        return b'{"batch":[' + b",".join(bodies) + b'],"sentAt":"' + sent_at + self._tail
+
+    def __enter__(self) -> Transport:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._session.close()
+
+
+def judge(response: requests.Response) -> Answer:
+    """The verdict on an answer of Segment's, by the retry policy of its own SDKs."""
+    status = response.status_code
+    detail = f"HTTP {status} {response.reason} from {response.url}"
+    if 200 <= status < 300:
+        return Answer(Verdict.DELIVERED)
+    if status in REFUSED:
+        return Answer(Verdict.REFUSED, detail=detail)
+    if status in RETRIED or (status >= 500 and status not in (501, 505)):
+        return Answer(Verdict.RETRY, parse_retry_after(response), detail)
+    return Answer(Verdict.MISCONFIGURED, detail=f"{detail}: check WRITE_KEY and API_HOST")
+
+
+def _json_string(text: str) -> bytes:
+    return b'"' + text.replace("\\", "\\\\").replace('"', '\\"').encode() + b'"'

@@ -1,0 +1,32 @@
+"""Every error this app raises by itself.
+
+SegmentFallbackError
+├── InvalidMessage          a message that Segment would refuse or drop
+├── BufferUnavailable       what the buffer stands on is down: try again later
+└── MissingExtra            an optional package is needed (also an ImportError)
+"""
+
+from __future__ import annotations
+
+
+class SegmentFallbackError(Exception):
+    """The base class: catch this to catch them all."""
+
+
+class InvalidMessage(SegmentFallbackError, ValueError):
+    """A message that Segment would refuse, or drop without a word. ``code`` names the rule it breaks."""
+
+    def __init__(self, code: str, explanation: str) -> None:
+        super().__init__(explanation)
+        self.code = code
+
+
+class BufferUnavailable(SegmentFallbackError):
+    """The database or the table behind the buffer does not answer. Nothing was accepted."""
+
+
+class MissingExtra(SegmentFallbackError, ImportError):
+    """A part of this app needs a package that is not installed; the text names the extra that brings it."""
+
+    def __init__(self, part: str, extra: str) -> None:
+        super().__init__(f"{part} needs an optional package: pip install 'django-segment-fallback[{extra}]'")

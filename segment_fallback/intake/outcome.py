@@ -1,0 +1,68 @@
+"""What became of a hit: accepted, or refused for a reason from one list.
+
+Each reason is the same word in counters, logs, the header under ``DEBUG``, and the documentation.
+"""
+
+from __future__ import annotations
+
+import enum
+
+
+class Outcome(str, enum.Enum):
+    """Every way in which a hit can end. The value is the word; ``explanation`` says what it means."""
+
+    explanation: str
+
+    def __new__(cls, word: str, explanation: str) -> Outcome:
+        member = str.__new__(cls, word)
+        member._value_ = word
+        member.explanation = explanation
+        return member
+
+    ACCEPTED = "accepted", "The event is in the buffer."
+    METHOD = (
+        "method",
+        "Only GET, and POST by a beacon, report a page view; HEAD is answered and not counted as one.",
+    )
+    SIZE = "size", "The URL or the event is larger than allowed."
+    MALFORMED = "malformed", "The URL does not hold what the page's script writes."
+    HOST = "host", "The request, or the page that it names, belongs to a host that is not allowed."
+    CROSS_SITE = (
+        "cross_site",
+        "The browser says (Sec-Fetch-Site) that the request does not come from a page of this site.",
+    )
+    TOKEN_MISSING = (
+        "token_missing",
+        "The page's token did not come along: no cookie. The visitor may refuse cookies.",
+    )
+    TOKEN_INVALID = (
+        "token_invalid",
+        "The token was not signed by this site, or with a SECRET_KEY it no longer knows.",
+    )
+    TOKEN_EXPIRED = "token_expired", "The page was rendered longer ago than TOKEN_MAX_AGE."
+    REFERER_MISSING = (
+        "referer_missing",
+        "No usable Referer, and nothing else that proves where the request comes from.",
+    )
+    REFERER_MISMATCH = (
+        "referer_mismatch",
+        "The Referer is another page than the one that the token was made for.",
+    )
+    RATE = "rate", "More hits from one address or visitor than RATE_LIMIT allows."
+    PREFETCH = "prefetch", "The browser fetched ahead; nobody has seen the page yet."
+    GPC = "gpc", "The visitor's browser sends Global Privacy Control."
+    DNT = "dnt", "The visitor's browser sends Do Not Track."
+    UNAVAILABLE = "unavailable", "The buffer is down; the browser is asked, by status 503, to try again."
+    DISABLED = "disabled", "No WRITE_KEY is set: there is no source to report to."
+
+    @property
+    def refused(self) -> bool:
+        return self is not Outcome.ACCEPTED
+
+
+class Refused(Exception):
+    """Ends the checks of a hit. Caught by the view; never reaches a site's own code."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.value)
+        self.outcome = outcome

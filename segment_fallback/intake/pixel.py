@@ -1,0 +1,177 @@
+"""The pixel: one page view by a URL of the site's own, with a script's help or without.
+
+Whatever happens the answer is the same 43-byte GIF and never cached. One exception: a 503 has no body, because
+an image that fails to load is how the page's script learns that it should try again.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+import logging
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import quote
+
+from django.conf import settings as django_settings
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse
+from django.views.decorators.csrf import csrf_exempt
+
+from segment_fallback import __version__, message
+from segment_fallback.buffers import buffers
+from segment_fallback.conf import Settings, endpoint_names, get_settings
+from segment_fallback.exceptions import BufferUnavailable, InvalidMessage
+from segment_fallback.intake import context, identity, verify
+from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.intake.privacy import check_choices
+from segment_fallback.intake.tally import tally
+from segment_fallback.message import Way
+from segment_fallback.page.token import Page
+
+logger = logging.getLogger("segment_fallback")
+
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+"""A transparent image of one pixel, in 43 bytes."""
+
+_MESSAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
+
+
+@dataclass(frozen=True)
+class Visit:
+    """What the browser says of a page view; all of it unsigned, so all of it text of limited length."""
+
+    message_id: str
+    search: str = ""
+    title: str = ""
+    referrer: str = ""
+    canonical: str = ""
+    timezone: str = ""
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+def pixel(request: HttpRequest, name: str, message_id: str, data: str) -> HttpResponse:
+    """A page view that the page's script reports: the page's token comes as the cookie of this very URL."""
+
+    def visit(settings: Settings) -> tuple[Page, Visit]:
+        seen = decode_visit(message_id, data)
+        cookies = (request.COOKIES.get(cookie) for cookie in endpoint_names())
+        return verify.check_token(next(filter(None, cookies), None), settings), seen
+
+    return _answer(request, Way.PIXEL, visit)
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+def noscript(request: HttpRequest, name: str, token: str) -> HttpResponse:
+    """A page view of a browser that runs no scripts: the token is in the URL, the Referer has the query string."""
+
+    def visit(settings: Settings) -> tuple[Page, Visit]:
+        return verify.check_token(token, settings), Visit(message.new_message_id())
+
+    return _answer(request, Way.NOSCRIPT, visit)
+
+
+def decode_visit(message_id: str, data: str) -> Visit:
+    """The browser's part, from the path: base64url of a JSON array of texts. Raises Refused."""
+    try:
+        values = json.loads(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)))
+    except (ValueError, binascii.Error, RecursionError):
+        raise Refused(Outcome.MALFORMED) from None
+    well_formed = isinstance(values, list) and len(values) <= 5 and all(isinstance(v, str) for v in values)
+    if not well_formed or not _MESSAGE_ID.match(message_id):
+        raise Refused(Outcome.MALFORMED)
+    return Visit(message_id, *values)
+
+
+def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Page, Visit]]) -> HttpResponse:
+    settings = get_settings()
+    anonymous_id = identity.anonymous_id(request)
+    known = anonymous_id is not None
+    try:
+        outcome = Outcome.ACCEPTED
+        if not settings.WRITE_KEY:
+            raise Refused(Outcome.DISABLED)
+        verify.check_method(request)
+        verify.check_size(request)
+        page, seen = visit(settings)
+        origin = verify.check_origin(request, page, settings, has_cookie=way is Way.PIXEL)
+        check_choices(request, settings)
+        ip = identity.client_ip(request, settings)
+        verify.check_rate(ip, anonymous_id, settings)
+        anonymous_id = anonymous_id or identity.new_anonymous_id()
+        event = page_event(request, page, seen, origin, way)
+        event["anonymousId"] = anonymous_id
+        event["userId"] = identity.user_id(request, settings)
+        if ip:
+            event["context"]["ip"] = ip
+        buffers["default"].put([message.encode(event, way=way, provisional=True, hold=settings.HOLD)])
+    except Refused as refusal:
+        outcome = refusal.outcome
+    except InvalidMessage as error:
+        outcome = Outcome.SIZE if error.code == "size" else Outcome.MALFORMED
+    except BufferUnavailable:
+        logger.exception("a page view could not be buffered")
+        outcome = Outcome.UNAVAILABLE
+    except Exception:  # tracking never breaks a page: whatever fails here is ours to log and a 503 to the browser
+        logger.exception("a page view could not be taken")
+        outcome = Outcome.UNAVAILABLE
+    tally.add(way, outcome)
+    response = gif(request, outcome)
+    if outcome is Outcome.ACCEPTED and not known and anonymous_id:
+        identity.set_anonymous_id(request, response, anonymous_id, settings)
+    return response
+
+
+def gif(request: HttpRequest, outcome: Outcome) -> HttpResponse:
+    """The answer to a hit. Under DEBUG it says in a header how the hit ended."""
+    response = HttpResponse(GIF, content_type="image/gif")
+    if outcome is Outcome.UNAVAILABLE:
+        response = HttpResponse(status=503, content_type="image/gif")
+    elif outcome is Outcome.METHOD and request.method != "HEAD":
+        response.status_code = 405
+        response["Allow"] = "GET, HEAD, POST"
+    response["Cache-Control"] = "no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cross-Origin-Resource-Policy"] = "same-origin"
+    if django_settings.DEBUG:
+        response["X-Segment-Fallback"] = outcome.value
+    return response
+
+
+def page_event(request: HttpRequest, page: Page, visit: Visit, origin: verify.Origin, way: Way) -> dict[str, Any]:
+    """The event, in the fields that analytics.js would send. The ids are the caller's to add."""
+    path = origin.referer.path if origin.referer else quote(page.path)
+    search = visit.search
+    if way is Way.NOSCRIPT and origin.referer and origin.referer.query:
+        search = f"?{origin.referer.query}"
+    page_context = context.page_context(
+        origin=f"{origin.scheme}://{origin.host}",
+        path=path or "/",
+        search=search,
+        title=visit.title,
+        referrer=visit.referrer,
+        canonical=visit.canonical,
+    )
+    properties: dict[str, Any] = {**page_context, **page.properties}
+    event: dict[str, Any] = {"type": "page", "messageId": visit.message_id, "timestamp": message.timestamp()}
+    if page.category:
+        event["category"] = properties["category"] = page.category
+    if page.name:
+        event["name"] = properties["name"] = page.name
+    event["properties"] = properties
+    event["context"] = {
+        # A page call's own properties override what the page says of itself, in the context too.
+        "page": {key: properties[key] for key in page_context},
+        **context.environment(request),
+        "library": {"name": "django-segment-fallback", "version": __version__, "way": way.value},
+    }
+    if visit.timezone:
+        event["context"]["timezone"] = visit.timezone[:100]
+    if search:
+        event["context"]["campaign"] = context.campaign(search)
+    return event

@@ -1,0 +1,20 @@
+"""What visitors chose, honoured in one place, before anything is stored."""
+
+from __future__ import annotations
+
+from django.http import HttpRequest
+
+from segment_fallback.conf import Settings
+from segment_fallback.intake.outcome import Outcome, Refused
+
+
+def check_choices(request: HttpRequest, settings: Settings) -> None:
+    """Refuse a hit of somebody who does not want to be counted, or whom nobody has shown the page yet."""
+    meta = request.META
+    # "prefetch" or "prefetch;prerender": https://wicg.github.io/nav-speculation/prefetch.html#sec-purpose-header
+    if meta.get("HTTP_SEC_PURPOSE", "").startswith("prefetch"):
+        raise Refused(Outcome.PREFETCH)
+    if settings.HONOUR_GPC and meta.get("HTTP_SEC_GPC") == "1":
+        raise Refused(Outcome.GPC)
+    if settings.HONOUR_DNT and meta.get("HTTP_DNT") == "1":
+        raise Refused(Outcome.DNT)

@@ -1,0 +1,157 @@
+"""Who may write: the checks that a hit passes before anybody believes it. Each raises Refused with its reason."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import threading
+import time
+from dataclasses import dataclass
+from urllib.parse import SplitResult, unquote, urlsplit
+
+from django.conf import settings as django_settings
+from django.core.exceptions import DisallowedHost
+from django.http import HttpRequest
+from django.http.request import split_domain_port, validate_host
+
+from segment_fallback.conf import Settings
+from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.page.token import InvalidToken, Page, verify
+
+MAX_URL = 8_000
+"""Characters of a request's path: more than any page of ours asks for."""
+
+
+@dataclass(frozen=True)
+class Origin:
+    """Where a hit comes from: the page's scheme and host, and its URL if the browser told it."""
+
+    scheme: str
+    host: str
+    referer: SplitResult | None
+
+
+def check_method(request: HttpRequest) -> None:
+    """GET loads the image, POST is a beacon of a page being left. A HEAD is no visit."""
+    if request.method not in ("GET", "POST"):
+        raise Refused(Outcome.METHOD)
+
+
+def check_size(request: HttpRequest) -> None:
+    if len(request.path) > MAX_URL:
+        raise Refused(Outcome.SIZE)
+
+
+def check_token(token: str | None, settings: Settings) -> Page:
+    """The page that the token describes, if this site signed it and it is young enough."""
+    if not token:
+        raise Refused(Outcome.TOKEN_MISSING)
+    try:
+        page = verify(token)
+    except InvalidToken:
+        raise Refused(Outcome.TOKEN_INVALID) from None
+    if page.age > settings.TOKEN_MAX_AGE:
+        raise Refused(Outcome.TOKEN_EXPIRED)
+    return page
+
+
+def check_origin(request: HttpRequest, page: Page, settings: Settings, *, has_cookie: bool) -> Origin:
+    """That the request comes from the page of the token, on a host that is allowed.
+
+    Browsers set Sec-Fetch-Site themselves (https://www.w3.org/TR/fetch-metadata/#sec-fetch-site-header); a page
+    of another site can neither forge it nor read the cookie. Those that do not send it are judged by the
+    Referer alone.
+    """
+    try:
+        host = request.get_host()
+    except DisallowedHost:
+        raise Refused(Outcome.HOST) from None
+    site = request.META.get("HTTP_SEC_FETCH_SITE")
+    if site not in (None, "same-origin"):
+        raise Refused(Outcome.CROSS_SITE)
+    referer = _referer(request)
+    # An origin alone is what a strict Referrer-Policy leaves of it: as good as none, unless that is the page.
+    if referer is not None and not _host_allowed(referer.netloc, host, settings):
+        raise Refused(Outcome.HOST)
+    if referer is None or (referer.path in ("", "/") and page.path != "/"):
+        if settings.STRICT_REFERER or site is None or not has_cookie:
+            raise Refused(Outcome.REFERER_MISSING)
+        return Origin(referer.scheme, referer.netloc, None) if referer else Origin(request.scheme or "http", host, None)
+    if unquote(referer.path) != page.path:
+        raise Refused(Outcome.REFERER_MISMATCH)
+    return Origin(referer.scheme, referer.netloc, referer)
+
+
+def _referer(request: HttpRequest) -> SplitResult | None:
+    try:
+        referer = urlsplit(request.META.get("HTTP_REFERER", ""))
+    except ValueError:
+        return None
+    return referer if referer.scheme in ("http", "https") and referer.netloc else None
+
+
+def _host_allowed(netloc: str, own_host: str, settings: Settings) -> bool:
+    if netloc == own_host:
+        return True
+    allowed = settings.ALLOWED_HOSTS
+    if allowed is None:
+        allowed = tuple(django_settings.ALLOWED_HOSTS)
+    domain, _port = split_domain_port(netloc)
+    # "*" says that Django may serve any host; it does not say that any site's page may report here.
+    return bool(domain) and validate_host(domain, [pattern for pattern in allowed if pattern != "*"])
+
+
+class RateLimiter:
+    """Counts hits by key in windows of a minute, in this process only: a damper, which never waits on a network.
+
+    Remembers at most ``MAX_KEYS`` keys a window; further ones pass.
+    """
+
+    MAX_KEYS = 50_000
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._window = 0
+        self._hits: dict[str, int] = {}
+
+    def hit(self, key: str, limit: int) -> bool:
+        """Count one hit; whether it is within the limit."""
+        window = int(time.monotonic() // 60)
+        with self._lock:
+            if window != self._window:
+                self._window, self._hits = window, {}
+            if key not in self._hits and len(self._hits) >= self.MAX_KEYS:
+                return True
+            self._hits[key] = count = self._hits.get(key, 0) + 1
+        return count <= limit
+
+    def clear(self) -> None:
+        self.__init__()  # type: ignore[misc]
+
+
+limiter = RateLimiter()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=limiter.clear)
+
+
+def check_rate(ip: str | None, anonymous_id: str | None, settings: Settings) -> None:
+    """Damp a flood from one address or one visitor.
+
+    A private address is a proxy's, or the developer's: behind a proxy that TRUSTED_PROXIES does not count, all
+    visitors share it, and to limit it would lose their hits.
+    """
+    limit = settings.RATE_LIMIT
+    if not limit:
+        return
+    if ip is not None and (network := _network(ip)) and not limiter.hit(network, limit):
+        raise Refused(Outcome.RATE)
+    if anonymous_id is not None and not limiter.hit(f"a:{anonymous_id}", max(limit // 10, 1)):
+        raise Refused(Outcome.RATE)
+
+
+def _network(ip: str) -> str | None:
+    """The address, or the /64 that an IPv6 subscriber gets as a rule; None for addresses that are not public."""
+    address = ipaddress.ip_address(ip)
+    if not address.is_global:
+        return None
+    return ip if address.version == 4 else str(ipaddress.ip_network((ip, 64), strict=False))

@@ -1,0 +1,68 @@
+"""The tables of DatabaseBuffer. Rows are the app's own business: nobody edits them."""
+
+from __future__ import annotations
+
+from django.db import models
+
+
+class WaitingMessage(models.Model):
+    """A message that was accepted and not yet delivered. ``id`` is the order of arrival."""
+
+    id = models.BigAutoField(primary_key=True)
+    message_id = models.CharField(max_length=99, unique=True)
+    part = models.PositiveSmallIntegerField(default=0)
+    body = models.BinaryField()
+    way = models.CharField(max_length=10)
+    provisional = models.BooleanField(default=False)
+    not_before = models.BigIntegerField(default=0, help_text="Milliseconds since 1970 (UTC).")
+    created = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
+
+    class Meta:
+        indexes = [models.Index(fields=["part", "id"], name="segment_part_order")]
+
+    def __str__(self) -> str:
+        return self.message_id
+
+
+class DeadLetter(models.Model):
+    """A message that Segment will not take. Kept, with the reason, until somebody decides."""
+
+    id = models.BigAutoField(primary_key=True)
+    message_id = models.CharField(max_length=99, unique=True)
+    body = models.BinaryField()
+    way = models.CharField(max_length=10)
+    reason = models.CharField(max_length=200)
+    created = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
+    buried = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
+
+    def __str__(self) -> str:
+        return self.message_id
+
+
+class Lease(models.Model):
+    """Who flushes a part, until when; and until when nobody tries. Times in milliseconds since 1970 (UTC)."""
+
+    part = models.PositiveSmallIntegerField(primary_key=True)
+    owner = models.CharField(max_length=32, blank=True, default="")
+    expires = models.BigIntegerField(default=0)
+    not_before = models.BigIntegerField(default=0)
+    failures = models.PositiveIntegerField(default=0)
+
+    def __str__(self) -> str:
+        return f"part {self.part}"
+
+
+class OutcomeCount(models.Model):
+    """How many hits ended in one outcome, by hour and way."""
+
+    id = models.BigAutoField(primary_key=True)
+    hour = models.BigIntegerField(help_text="Start of the hour, in seconds since 1970 (UTC).")
+    way = models.CharField(max_length=10)
+    outcome = models.CharField(max_length=20)
+    count = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["hour", "way", "outcome"], name="segment_outcome_once")]
+
+    def __str__(self) -> str:
+        return f"{self.hour} {self.way} {self.outcome}: {self.count}"

@@ -1,0 +1,35 @@
+"""Celery's task, and its place in a beat schedule."""
+
+from __future__ import annotations
+
+from typing import Any
+
+try:
+    from celery import Celery, shared_task
+except ImportError as error:
+    from segment_fallback.exceptions import MissingExtra
+
+    raise MissingExtra("segment_fallback.tasks", "celery") from error
+
+from segment_fallback.delivery import flush as delivery
+
+
+@shared_task(name="segment_fallback.tasks.flush", ignore_result=True)
+def flush() -> str:
+    """Flush every buffer to Segment. May overlap with itself, be killed or be delivered twice: no event is lost."""
+    return str(delivery.flush())
+
+
+def beat_schedule(every: float = 10.0) -> dict[str, dict[str, Any]]:
+    """The entry of a beat schedule that flushes every so many seconds.
+
+    In settings: ``CELERY_BEAT_SCHEDULE = {**beat_schedule()}``.
+    """
+    # A tick that no worker took before the next one comes is of no use.
+    options = {"expires": every * 0.9}
+    return {"segment-fallback-flush": {"task": flush.name, "schedule": every, "options": options}}
+
+
+def schedule_flush(app: Celery, every: float = 10.0) -> None:
+    """Add the flush to a Celery app's beat schedule: ``schedule_flush(app)`` below ``app = Celery(…)``."""
+    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **beat_schedule(every)}

@@ -1,0 +1,75 @@
+"""``{% load segment_fallback %}``."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from django import template
+from django.conf import settings as django_settings
+from django.http import HttpRequest
+from django.template import Context, TemplateSyntaxError
+from django.utils.safestring import SafeString
+
+from segment_fallback.conf import get_settings
+from segment_fallback.page.snippet import render
+from segment_fallback.page.token import Page
+
+register = template.Library()
+logger = logging.getLogger("segment_fallback")
+
+
+@register.simple_tag(takes_context=True)
+def segment_snippet(
+    context: Context,
+    name: str | None = None,
+    category: str | None = None,
+    properties: Mapping[str, Any] | None = None,
+    *,
+    noscript: bool = True,
+    **more: Any,
+) -> SafeString | str:
+    """Segment's analytics.js with a fallback: ``{% segment_snippet "Product" category="Shop" sku=product.sku %}``.
+
+    Put it last in the head. ``name`` and ``category`` are those of the page call; ``properties`` is a dict of
+    further properties, and so are further keyword arguments. ``noscript=False`` leaves the pixel for browsers
+    without JavaScript out. Renders nothing where no WRITE_KEY is set.
+
+    A mistake in the arguments raises TemplateSyntaxError under DEBUG; on a live site it is logged, and the page
+    goes without.
+    """
+    if not get_settings().WRITE_KEY:
+        return ""
+    try:
+        return _render(context, name, category, {**(properties or {}), **more}, noscript)
+    except (TypeError, ValueError) as error:
+        if django_settings.DEBUG:
+            raise TemplateSyntaxError(f"segment_snippet: {error}") from error
+        logger.exception("segment_snippet: nothing was rendered")
+        return ""
+
+
+def _render(
+    context: Context, name: str | None, category: str | None, properties: dict[str, Any], noscript: bool
+) -> SafeString:
+    request = context.get("request")
+    if not isinstance(request, HttpRequest):
+        raise ValueError(
+            "the template has no request; render it with one, and add "
+            "'django.template.context_processors.request' to the context processors"
+        )
+    if category and not name:
+        raise ValueError("a category needs a name: analytics.js would take it for the name")
+    page = Page(request.path, str(name) if name else None, str(category) if category else None, properties)
+    return render(page, nonce=csp_nonce(request), noscript=noscript)
+
+
+def csp_nonce(request: HttpRequest) -> str | None:
+    """The nonce of the response's Content-Security-Policy: django-csp's, or that of Django 6.0 and later."""
+    # Both are lazy; reading one is what puts it into the header. They are falsy until then.
+    for attribute in ("csp_nonce", "_csp_nonce"):
+        nonce = getattr(request, attribute, None)
+        if nonce is not None:
+            return str(nonce) or None
+    return None
