@@ -118,7 +118,9 @@ class DatabaseBuffer(Buffer):
         try:
             yield
         except (DatabaseError, InterfaceError) as error:
-            raise BufferUnavailable(f"the database {self.using!r} failed: {error}") from error
+            # The first line only: further ones may quote the row, which is a visitor's.
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise BufferUnavailable(f"the database {self.using!r} failed: {reason}") from error
 
 
 class DatabaseClaim(Claim):

@@ -34,7 +34,7 @@ from segment_fallback.page.token import Page
 
 logger = logging.getLogger("segment_fallback")
 
-GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7")
+GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """A transparent image of one pixel, in 43 bytes."""
 
 _MESSAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
@@ -114,8 +114,8 @@ def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Pa
         outcome = refusal.outcome
     except InvalidMessage as error:
         outcome = Outcome.SIZE if error.code == "size" else Outcome.MALFORMED
-    except BufferUnavailable:
-        logger.exception("a page view could not be buffered")
+    except BufferUnavailable as error:
+        logger.error("a page view could not be buffered: %s", error)
         outcome = Outcome.UNAVAILABLE
     except Exception:  # tracking never breaks a page: whatever fails here is ours to log and a 503 to the browser
         logger.exception("a page view could not be taken")
