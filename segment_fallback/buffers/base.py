@@ -26,6 +26,10 @@ Counts = Mapping[tuple[int, str, str], int]
 MAX_BACK_OFF = 300.0
 """Seconds: the longest for which a flush backs off. Segment's SDKs honour a Retry-After up to that."""
 
+FAR_AHEAD = 3_600.0
+"""Seconds. No lease or back-off lasts that long: one that ends later comes from a clock that was wrong, and
+binds nobody."""
+
 
 @dataclass(frozen=True, slots=True)
 class Waiting:

@@ -10,7 +10,7 @@ from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 from django.db.models import F, Min, Q, QuerySet
 
-from segment_fallback.buffers.base import MAX_BACK_OFF, Buffer, Claim, Counts, LeaseLost, Waiting, now_ms
+from segment_fallback.buffers.base import FAR_AHEAD, Buffer, Claim, Counts, LeaseLost, Waiting, now_ms
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message, Way
 from segment_fallback.models import DeadLetter, Lease, OutcomeCount, WaitingMessage
@@ -137,9 +137,9 @@ class DatabaseClaim(Claim):
     def take(self) -> bool:
         """Whether the part is ours now."""
         now = now_ms()
-        # A time further ahead than we ever write it comes from a clock that was wrong: it binds nobody.
-        expired = Q(expires__lte=now) | Q(expires__gt=now + self._duration * 2)
-        may_try = Q(not_before__lte=now) | Q(not_before__gt=now + round(MAX_BACK_OFF * 2_000))
+        far_ahead = now + round(FAR_AHEAD * 1000)
+        expired = Q(expires__lte=now) | Q(expires__gt=far_ahead)
+        may_try = Q(not_before__lte=now) | Q(not_before__gt=far_ahead)
         taken = self._row.filter(expired & may_try).update(owner=self.owner, expires=now + self._duration)
         if not taken and not self._row.exists():
             Lease.objects.using(self._buffer.using).bulk_create([Lease(part=self.part)], ignore_conflicts=True)
