@@ -98,6 +98,8 @@ def check_user_id(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Our URLs are mounted, and at a path that no blockers' list names."""
     try:
+        if not getattr(django_settings, "ROOT_URLCONF", None):
+            raise NoReverseMatch
         url = pixel_base(endpoint_names()[0])
     except NoReverseMatch:
         hint = "Add path('s/', include('segment_fallback.urls')) to the urlpatterns of your ROOT_URLCONF."

@@ -8,7 +8,10 @@ A key that is wrong falls back to its default in a visitor's request; ``manage.p
 from __future__ import annotations
 
 import base64
+import contextlib
 import functools
+import math
+import re
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -105,18 +108,19 @@ Rule = Callable[[Any], str | None]
 
 
 def _origin(value: str) -> str | None:
-    parts = urlsplit(value)
-    if parts.scheme in ("http", "https") and parts.netloc and not parts.path.strip("/") and not parts.query:
-        return None
+    # A port or an IPv6 address that is none raises ValueError.
+    with contextlib.suppress(ValueError):
+        if re.fullmatch(r"https?://[^\s/?#@\\]+/?", value) and urlsplit(value).port != 0:
+            return None
     return "must be an origin: scheme and host, without a path, such as 'https://api.segment.io'"
 
 
 def _not_negative(value: float) -> str | None:
-    return None if value >= 0 else "must not be negative"
+    return None if 0 <= value < math.inf else "must be 0 or more, and finite"
 
 
 def _positive(value: float) -> str | None:
-    return None if value > 0 else "must be more than 0"
+    return None if 0 < value < math.inf else "must be more than 0, and finite"
 
 
 def _name(value: str) -> str | None:
@@ -131,7 +135,7 @@ def _buffers(value: Mapping[str, Any]) -> str | None:
     for alias, config in value.items():
         if not isinstance(config, Mapping) or not isinstance(config.get("BACKEND"), str):
             return f"[{alias!r}] must be a dict with the key 'BACKEND', a dotted path"
-        if unknown := sorted(set(config) - {"BACKEND", "OPTIONS"}):
+        if unknown := sorted(set(config) - {"BACKEND", "OPTIONS"}, key=str):
             return f"[{alias!r}] has the unknown key {unknown[0]!r}: write 'BACKEND' and 'OPTIONS'"
         if not isinstance(config.get("OPTIONS", {}), Mapping):
             return f"[{alias!r}]['OPTIONS'] must be a dict"
@@ -186,7 +190,7 @@ def compile_settings(raw: object) -> tuple[Settings, list[Problem]]:
             problems.append(Problem(key, "value", f"SEGMENT_FALLBACK[{key!r}] {fault}"))
         else:
             values[key] = coerced
-    if not values.get("WRITE_KEY"):
+    if raw.get("WRITE_KEY", "") == "":
         problems.append(Problem("WRITE_KEY", "missing", "SEGMENT_FALLBACK['WRITE_KEY'] is not set"))
     return Settings(**values), problems
 

@@ -7,7 +7,6 @@ nearly everything and drops in silence what it does not like, so what it would d
 
 from __future__ import annotations
 
-import enum
 import json
 import math
 import re
@@ -16,10 +15,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
+from enum import Enum
 from typing import Any
 from uuid import UUID
 
 from django.utils.functional import Promise
+from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
 from segment_fallback.exceptions import InvalidMessage
 
@@ -33,7 +34,7 @@ MAX_DEPTH = 20
 _MESSAGE_ID = re.compile(r"[!-~]{1,99}\Z")
 
 
-class Way(str, enum.Enum):
+class Way(str, Enum):
     """How a message came to us. Segment sees it as ``context.library.way``."""
 
     JAVASCRIPT = "javascript"
@@ -64,9 +65,12 @@ def new_message_id() -> str:
 
 
 def timestamp(moment: datetime | None = None) -> str:
-    """ISO 8601 in UTC with milliseconds, the form in which analytics.js writes times. Now, by default."""
+    """ISO 8601 in UTC with milliseconds, the form in which analytics.js writes times. Now, by default.
+
+    A naive moment is one of ``TIME_ZONE``, here and in every value of a message.
+    """
     moment = moment or datetime.now(timezone.utc)
-    return moment.astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return _aware(moment).astimezone(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 def encode(
@@ -77,52 +81,101 @@ def encode(
     Raises InvalidMessage; its ``code`` is one of ``type``, ``message_id``, ``no_id``, ``no_event``, ``value``,
     ``depth`` and ``size``.
     """
-    if message.get("type") not in TYPES:
+    kind = message.get("type")
+    if not isinstance(kind, str) or kind not in TYPES:
         raise InvalidMessage("type", f"type must be one of {', '.join(sorted(TYPES))}")
     message_id = message.get("messageId")
     if not isinstance(message_id, str) or not _MESSAGE_ID.match(message_id):
         raise InvalidMessage("message_id", f"messageId must be 1 to {MAX_MESSAGE_ID} printable ASCII characters")
-    if not message.get("userId") and not message.get("anonymousId"):
+    plain = normalise(message)
+    if not plain.get("userId") and not plain.get("anonymousId"):
         raise InvalidMessage("no_id", "a message needs a userId or an anonymousId")
-    if message["type"] == "track" and not message.get("event"):
+    if kind == "track" and not plain.get("event"):
         raise InvalidMessage("no_event", "a track message needs an event name")
-    text = json.dumps(normalise(message), ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     body = text.encode()
     if len(body) > MAX_MESSAGE_BYTES:
         raise InvalidMessage("size", f"a message may have {MAX_MESSAGE_BYTES} bytes of JSON, this one has {len(body)}")
     return Message(message_id, body, way, provisional, hold)
 
 
-def normalise(value: Any, depth: int = 0) -> Any:
+def normalise(value: Any) -> Any:
     """The value as JSON has it. Nothing is dropped: what has no form in JSON raises InvalidMessage.
 
-    As in Segment's own SDKs dates become ISO 8601 and Decimals numbers; UUIDs and lazy strings become text,
-    sets and tuples lists, NaN and Infinity null (as JavaScript has it), lone surrogates question marks.
+    As in Segment's own SDKs dates become ISO 8601, Decimals numbers and enums their values; UUIDs and lazy
+    strings become text, tuples lists, NaN and Infinity null (as JavaScript has it), lone surrogates question
+    marks. Sets become sorted lists, so that a page's bytes are the same in every process. Keys become text as
+    ``json.dumps`` writes them (``true``, ``null``, ``1.5``); two that become the same text are refused, and so
+    are bytes and numbers past the range of a double.
     """
-    if value is None or isinstance(value, (bool, int)):
-        return value
-    if isinstance(value, (str, Promise)):
-        return str(value).encode("utf-8", "replace").decode()
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Decimal):
-        return normalise(float(value))
+    try:
+        return _plain(value, 0)
+    except InvalidMessage:
+        raise
+    except Exception as error:  # a lazy value, or a class of the site's own, fails to give what it stands for
+        raise InvalidMessage("value", f"a value has no form in JSON: {type(error).__name__}") from error
+
+
+def _plain(value: Any, depth: int) -> Any:
+    if isinstance(value, Enum):  # before text and numbers, which an enum may be too
+        return _plain(value.value, depth)
+    if value is None:
+        return None
+    if isinstance(value, (str, Promise, UUID)):
+        return _text(value)
+    if isinstance(value, bool):
+        return bool(value)
+    if isinstance(value, (int, float, Decimal)):
+        return _number(value)
     if isinstance(value, (Mapping, list, tuple, set, frozenset)):
         if depth >= MAX_DEPTH:
             raise InvalidMessage("depth", f"a message may be nested {MAX_DEPTH} levels deep")
         if isinstance(value, Mapping):
-            return {_key(key): normalise(item, depth + 1) for key, item in value.items()}
-        return [normalise(item, depth + 1) for item in value]
+            return _object(value, depth)
+        items = [_plain(item, depth + 1) for item in value]
+        return sorted(items, key=repr) if isinstance(value, (set, frozenset)) else items
     if isinstance(value, datetime):
-        return (value if value.tzinfo else value.astimezone()).isoformat()
+        return _aware(value).isoformat()
     if isinstance(value, (date, time)):
         return value.isoformat()
-    if isinstance(value, UUID):
-        return str(value)
     raise InvalidMessage("value", f"a value of type {type(value).__name__} has no form in JSON")
 
 
+def _text(value: object) -> str:
+    return str(value).encode("utf-8", "replace").decode()
+
+
+def _number(value: float | Decimal) -> float | None:
+    number = value.real  # the plain number, also of a lazy object
+    if isinstance(number, int):
+        if number.bit_length() <= 1024:
+            return number
+    elif math.isfinite(as_float := float(number)):
+        return as_float
+    elif isinstance(number, float) or not number.is_finite():
+        return None
+    raise InvalidMessage("value", "a number past the range of a double has no form that JSON's readers agree on")
+
+
+def _object(value: Mapping[Any, Any], depth: int) -> dict[str, Any]:
+    plain: dict[str, Any] = {}
+    for key, item in value.items():
+        name = _key(key)
+        if name in plain:
+            raise InvalidMessage("value", "two keys of a dict are the same text in JSON")
+        plain[name] = _plain(item, depth + 1)
+    return plain
+
+
 def _key(key: object) -> str:
-    if isinstance(key, (str, Promise, int, float, UUID)):
-        return str(key).encode("utf-8", "replace").decode()
+    if isinstance(key, Enum):
+        key = key.value
+    if isinstance(key, (str, Promise, UUID)):
+        return _text(key)
+    if key is None or isinstance(key, (bool, int, float)):
+        return json.dumps(key, allow_nan=False)
     raise InvalidMessage("value", f"a key of type {type(key).__name__} has no form in JSON")
+
+
+def _aware(moment: datetime) -> datetime:
+    return make_aware(moment, get_default_timezone()) if is_naive(moment) else moment

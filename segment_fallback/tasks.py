@@ -13,8 +13,10 @@ except ImportError as error:
 
 from segment_fallback.delivery import flush as delivery
 
+TASK = "segment_fallback.tasks.flush"
 
-@shared_task(name="segment_fallback.tasks.flush", ignore_result=True)
+
+@shared_task(name=TASK, ignore_result=True)
 def flush() -> str:
     """Flush every buffer to Segment. May overlap with itself, be killed or be delivered twice: no event is lost."""
     return str(delivery.flush())
@@ -27,7 +29,7 @@ def beat_schedule(every: float = 10.0) -> dict[str, dict[str, Any]]:
     """
     # A tick that no worker took before the next one comes is of no use.
     options = {"expires": every * 0.9}
-    return {"segment-fallback-flush": {"task": flush.name, "schedule": every, "options": options}}
+    return {"segment-fallback-flush": {"task": TASK, "schedule": every, "options": options}}
 
 
 def schedule_flush(app: Celery, every: float = 10.0) -> None:

@@ -47,11 +47,13 @@ def render_noscript(token: str) -> SafeString:
 def configuration(page: Page, token: str, settings: Settings) -> dict[str, Any]:
     """The argument of the page's script; its keys are explained at the head of ``snippet.js``."""
     key = quote(settings.WRITE_KEY, safe="")
+    cdn = settings.CDN_HOST.rstrip("/")
     name = endpoint_names()[0]
     return {
         "k": settings.WRITE_KEY,
-        "u": f"{settings.CDN_HOST.rstrip('/')}/analytics.js/v1/{key}/analytics.min.js",
-        "o": load_options(settings),
+        "h": cdn,
+        "u": f"{cdn}/analytics.js/v1/{key}/analytics.min.js",
+        "o": normalise(load_options(settings)),
         "a": [page.category, page.name, page.properties],
         "p": pixel_base(name),
         "t": token,
@@ -75,10 +77,10 @@ def load_options(settings: Settings) -> dict[str, Any]:
         host = urlsplit(settings.API_HOST)
         integrations: Mapping[str, Any] = options.get("integrations", {})
         segment = {"apiHost": f"{host.netloc}/v1", "protocol": host.scheme}
-        options["integrations"] = {
-            **integrations,
-            "Segment.io": {**segment, **integrations.get("Segment.io", {})},
-        }
+        own = integrations.get("Segment.io", True)  # a dict of options, or whether to send at all
+        if own is True or isinstance(own, Mapping):
+            own = {**segment, **(own if isinstance(own, Mapping) else {})}
+        options["integrations"] = {**integrations, "Segment.io": own}
     return options
 
 

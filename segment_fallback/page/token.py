@@ -64,7 +64,11 @@ def verify(token: str) -> Page:
     if len(token) > MAX_LENGTH:
         raise InvalidToken
     try:
-        issued, path, name, category, properties = signing.Signer(salt=SALT).unsign_object(token)
+        content = signing.Signer(salt=SALT).unsign_object(token)
     except (signing.BadSignature, ValueError, zlib.error) as error:
         raise InvalidToken from error
-    return Page(path, name, category, properties, issued)
+    # Another version of this app may have signed another form, in a page that a cache still has.
+    match content:
+        case [int(issued), str(path), str() | None as name, str() | None as category, dict(properties)]:
+            return Page(path, name, category, properties, issued)
+    raise InvalidToken

@@ -36,14 +36,14 @@ def segment_snippet(
     further properties, and so are further keyword arguments. ``noscript=False`` leaves the pixel for browsers
     without JavaScript out. Renders nothing where no WRITE_KEY is set.
 
-    A mistake in the arguments raises TemplateSyntaxError under DEBUG; on a live site it is logged, and the page
-    goes without.
+    A mistake in the arguments or the set-up raises TemplateSyntaxError under DEBUG; on a live site it is logged,
+    and the page goes without.
     """
     if not get_settings().WRITE_KEY:
         return ""
     try:
         return _render(context, name, category, {**(properties or {}), **more}, noscript)
-    except (TypeError, ValueError) as error:
+    except Exception as error:  # tracking never breaks a page: not by URLs that are not mounted either
         if django_settings.DEBUG:
             raise TemplateSyntaxError(f"segment_snippet: {error}") from error
         logger.exception("segment_snippet: nothing was rendered")
@@ -53,12 +53,9 @@ def segment_snippet(
 def _render(
     context: Context, name: str | None, category: str | None, properties: dict[str, Any], noscript: bool
 ) -> SafeString:
-    request = context.get("request")
+    request = getattr(context, "request", None) or context.get("request")
     if not isinstance(request, HttpRequest):
-        raise ValueError(
-            "the template has no request; render it with one, and add "
-            "'django.template.context_processors.request' to the context processors"
-        )
+        raise ValueError("the template has no request: render it with one, as render(request, …) does")
     if category and not name:
         raise ValueError("a category needs a name: analytics.js would take it for the name")
     page = Page(request.path, str(name) if name else None, str(category) if category else None, properties)

@@ -7,6 +7,7 @@
  *   k  write key            u  URL of analytics.js       o  options of analytics.load
  *   a  arguments of analytics.page: category, name, properties
  *   p  URL of the pixel, up to the messageId             t  page token, and the name of its cookie in c
+ *   h  origin of the CDN, which the library itself recognises over https only
  *   w  milliseconds to wait for analytics.js             g, d  honour Global Privacy Control, Do Not Track
  */
 (function (config) {
@@ -59,6 +60,7 @@
     analytics._loadOptions = options;
   };
   analytics._writeKey = config.k;
+  analytics._cdn = config.h;
 
   if ((config.g && navigator.globalPrivacyControl) || (config.d && navigator.doNotTrack == 1)) return;
 
