@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 import re
 from pathlib import Path
 
@@ -18,7 +19,7 @@ def explanations() -> dict[str, str]:
     tree = ast.parse((ROOT / "segment_fallback/conf.py").read_text())
     body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings").body
     found = {}
-    for setting, text in zip(body, body[1:], strict=False):
+    for setting, text in itertools.pairwise(body):
         if isinstance(setting, ast.AnnAssign) and isinstance(setting.target, ast.Name) and isinstance(text, ast.Expr):
             assert isinstance(text.value, ast.Constant)
             found[setting.target.id] = " ".join(str(text.value.value).split()).replace("``", "`").replace("|", "\\|")

@@ -76,7 +76,8 @@ class DatabaseBuffer(Buffer):
 
     def oldest(self) -> int | None:
         with self.guard():
-            return self.waiting.aggregate(oldest=Min("created"))["oldest"]
+            oldest: int | None = self.waiting.aggregate(oldest=Min("created"))["oldest"]
+            return oldest
 
     def dead_letters(self) -> Iterator[tuple[Waiting, str]]:
         with self.guard():
@@ -110,7 +111,8 @@ class DatabaseBuffer(Buffer):
 
     @property
     def waiting(self) -> QuerySet[WaitingMessage]:
-        return WaitingMessage.objects.using(self.using)
+        rows: QuerySet[WaitingMessage] = WaitingMessage.objects.using(self.using)
+        return rows
 
     @contextmanager
     def guard(self) -> Iterator[None]:
@@ -132,7 +134,8 @@ class DatabaseClaim(Claim):
 
     @property
     def _row(self) -> QuerySet[Lease]:
-        return Lease.objects.using(self._buffer.using).filter(part=self.part)
+        row: QuerySet[Lease] = Lease.objects.using(self._buffer.using).filter(part=self.part)
+        return row
 
     def take(self) -> bool:
         """Whether the part is ours now."""

@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -36,9 +36,9 @@ def ids(segment: LocalSegment) -> list[str]:
 
 
 @pytest.fixture(autouse=True)
-def segment(local_segment: LocalSegment, settings: Settings) -> Iterator[LocalSegment]:
+def segment(local_segment: LocalSegment, settings: Settings) -> LocalSegment:
     settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SEND_TIMEOUT": 5}
-    yield local_segment
+    return local_segment
 
 
 def try_again() -> None:

@@ -50,8 +50,6 @@ def test_environment_is_what_the_headers_say(headers: dict[str, str], expected: 
 
 @pytest.mark.parametrize("canonical", ["http://[broken", "//host/path", "javascript:alert(1)", "\u0000"])
 def test_odd_canonical_is_only_text(canonical: str) -> None:
-    page = page_context(
-        origin="https://shop.example", path="/a", search="", title="", referrer="", canonical=canonical
-    )
+    page = page_context(origin="https://shop.example", path="/a", search="", title="", referrer="", canonical=canonical)
     assert page["url"] == canonical
     assert page["path"].startswith("/")

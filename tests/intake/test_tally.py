@@ -84,8 +84,7 @@ from segment_fallback.message import Way
 
 def run(body: str, tmp_path: Path, interval: float) -> str:
     (tmp_path / "program_settings.py").write_text(
-        "from tests.settings import *\n"
-        f"SEGMENT_FALLBACK = {{'WRITE_KEY': 'k', 'OUTCOME_INTERVAL': {interval}}}\n"
+        f"from tests.settings import *\nSEGMENT_FALLBACK = {{'WRITE_KEY': 'k', 'OUTCOME_INTERVAL': {interval}}}\n"
     )
     environment = {
         **os.environ,
