@@ -7,6 +7,7 @@ and a lease that expires by itself says who. Every backend passes ``tests/buffer
 from __future__ import annotations
 
 import abc
+import functools
 import secrets
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.message import Message
 
 if TYPE_CHECKING:
@@ -66,13 +68,28 @@ class Buffer(abc.ABC):
 
     parts: int
 
-    @abc.abstractmethod
     def put(self, messages: Sequence[Message]) -> None:
-        """Store the messages; they are durable when this returns.
+        """Store the messages; they are durable when this returns. Concurrent calls are joined into one write.
 
-        The same messageId never waits twice: a definitive message takes the place of a provisional one that
-        still waits, anything else changes nothing. Raises BufferUnavailable.
+        The same messageId never waits twice: an event by JavaScript takes the place of a provisional one (a
+        pixel's) that still waits, anything else changes nothing. Raises BufferUnavailable.
         """
+        if self.joins_writes():
+            self._group_commit.put(messages)
+        else:
+            self.write(messages)
+
+    @functools.cached_property
+    def _group_commit(self) -> GroupCommit:
+        return GroupCommit(self.write)
+
+    def joins_writes(self) -> bool:
+        """Whether this thread's messages may be written by another thread."""
+        return True
+
+    @abc.abstractmethod
+    def write(self, messages: Sequence[Message]) -> None:
+        """What ``put`` promises, for messages of one or many callers."""
 
     @abc.abstractmethod
     def claim(self, part: int, *, lease: float = 60.0) -> Claim | None:

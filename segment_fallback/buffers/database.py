@@ -37,7 +37,11 @@ class DatabaseBuffer(Buffer):
     def using(self) -> str:
         return self._using or router.db_for_write(WaitingMessage)
 
-    def put(self, messages: Sequence[Message]) -> None:
+    def joins_writes(self) -> bool:
+        # Inside a transaction of the caller's, its messages must share that transaction's fate, and only its own.
+        return not connections[self.using].in_atomic_block
+
+    def write(self, messages: Sequence[Message]) -> None:
         now = now_ms()
         rows = [
             WaitingMessage(

@@ -1,0 +1,167 @@
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from segment_fallback.buffers.group_commit import MAX_JOINED, GroupCommit
+from segment_fallback.message import Message
+
+DEADLINE = 30.0
+
+
+def message(name: object) -> Message:
+    return Message(str(name), b"{}")
+
+
+class Store:
+    """A slow store: each write waits until it is let go."""
+
+    def __init__(self) -> None:
+        self.writes: list[list[str]] = []
+        self.begun = threading.Semaphore(0)
+        self.go = threading.Semaphore(0)
+        self.fail: Callable[[list[str]], BaseException | None] = lambda names: None
+
+    def write(self, messages: Sequence[Message]) -> None:
+        names = [message.message_id for message in messages]
+        self.writes.append(names)
+        self.begun.release()
+        assert self.go.acquire(timeout=DEADLINE)
+        if error := self.fail(names):
+            raise error
+
+
+class Caller(threading.Thread):
+    """A thread that puts; afterwards it knows the error, if there was one."""
+
+    def __init__(self, commit: GroupCommit, *names: object) -> None:
+        super().__init__(daemon=True)
+        self.commit, self.names = commit, names
+        self.error: BaseException | None = None
+        self.start()
+
+    def run(self) -> None:
+        try:
+            self.commit.put([message(name) for name in self.names])
+        except BaseException as error:  # noqa: BLE001 - that is what is asked for
+            self.error = error
+
+
+def queued(commit: GroupCommit, number: int) -> None:
+    """Wait until so many callers wait for the write that is under way."""
+    event = threading.Event()
+    for _ in range(3_000):
+        if len(commit._queue) == number:
+            return
+        event.wait(0.01)
+    pytest.fail(f"{len(commit._queue)} callers wait, not {number}")
+
+
+def finish(*callers: Caller) -> None:
+    for caller in callers:
+        caller.join(DEADLINE)
+        assert not caller.is_alive(), "a caller was never woken"
+
+
+def test_single_caller_writes_at_once() -> None:
+    store = Store()
+    store.go.release()
+    GroupCommit(store.write).put([message(1)])
+    assert store.writes == [["1"]]
+
+
+def test_those_who_arrive_during_a_write_share_the_next() -> None:
+    store = Store()
+    commit = GroupCommit(store.write)
+    first = Caller(commit, 0)
+    store.begun.acquire()
+    others = [Caller(commit, number, f"{number}b") for number in range(1, 6)]
+    queued(commit, 5)
+    assert first.is_alive(), "a put returns when its own messages are durable, not before"
+    store.go.release()
+    finish(first)
+    store.begun.acquire()
+    assert all(caller.is_alive() for caller in others)
+    store.go.release()
+    finish(*others)
+
+    assert store.writes[0] == ["0"]
+    assert len(store.writes) == 2
+    assert sorted(store.writes[1]) == sorted(f"{number}{suffix}" for number in range(1, 6) for suffix in ("", "b"))
+
+
+def test_error_reaches_those_whose_write_failed_and_nobody_else() -> None:
+    store = Store()
+    store.fail = lambda names: OSError("disk full") if "0" not in names and "9" not in names else None
+    commit = GroupCommit(store.write)
+    first = Caller(commit, 0)
+    store.begun.acquire()
+    failing = [Caller(commit, number) for number in (1, 2, 3)]
+    queued(commit, 3)
+    for _ in range(3):
+        store.go.release()
+    finish(first, *failing)
+    last = Caller(commit, 9)
+    finish(last)
+
+    assert (first.error, last.error) == (None, None)
+    assert [str(caller.error) for caller in failing] == ["disk full"] * 3
+
+
+def test_leader_that_is_ended_hands_over() -> None:
+    store = Store()
+    store.fail = lambda names: SystemExit() if "0" in names else None
+    commit = GroupCommit(store.write)
+    first = Caller(commit, 0)
+    store.begun.acquire()
+    second = Caller(commit, 1)
+    queued(commit, 1)
+    store.go.release()
+    store.go.release()
+    finish(first, second)
+
+    assert isinstance(first.error, SystemExit)
+    assert second.error is None
+    assert store.writes == [["0"], ["1"]]
+
+
+def test_joined_write_is_bounded_and_nothing_is_left_behind() -> None:
+    store = Store()
+    commit = GroupCommit(store.write)
+    first = Caller(commit, "first")
+    store.begun.acquire()
+    others = [Caller(commit, *(f"{number}-{n}" for n in range(200))) for number in range(7)]
+    queued(commit, 7)
+    for _ in range(8):
+        store.go.release()
+    finish(first, *others)
+
+    written = [name for names in store.writes for name in names]
+    assert len(written) == len(set(written)) == 1 + 7 * 200
+    assert max(map(len, store.writes)) <= MAX_JOINED
+
+
+def test_put_larger_than_the_bound_goes_alone() -> None:
+    store = Store()
+    store.go.release()
+    GroupCommit(store.write).put([message(number) for number in range(MAX_JOINED + 1)])
+    assert [len(names) for names in store.writes] == [MAX_JOINED + 1]
+
+
+def test_many_threads_many_puts_each_written_once() -> None:
+    written: list[str] = []
+    commit = GroupCommit(lambda messages: written.extend(message.message_id for message in messages))
+
+    def puts(number: int) -> None:
+        for n in range(200):
+            commit.put([message(f"{number}-{n}")])
+            assert f"{number}-{n}" in written[-20_000:]
+
+    threads = [threading.Thread(target=puts, args=[number]) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(DEADLINE)
+    assert len(written) == len(set(written)) == 1_600
