@@ -46,6 +46,13 @@ class Settings:
     """Where messages wait, by alias: ``{"default": {"BACKEND": dotted path, "OPTIONS": {…}}}``.
     New messages go to ``default``; a flush empties every alias, so that a site can move from one to another."""
 
+    SPOOL: str | None = None
+    """Where messages go while the buffer is down: an alias of Django's ``STORAGES``. By default a folder
+    ``segment-spool`` in ``BASE_DIR``. On several machines, or without a disk, choose one that all of them share."""
+
+    SPOOL_MAX_BYTES: int = 100_000_000
+    """How large the spool may grow. Past that hits are refused, and their browsers keep them."""
+
     ENDPOINT_NAME: str | None = None
     """Path segment below the mount. By default six characters derived from ``SECRET_KEY``, so that no blockers'
     list can name it for every site."""
@@ -147,6 +154,7 @@ RULES: dict[str, Rule] = {
     "CDN_HOST": _origin,
     "BUFFERS": _buffers,
     "ENDPOINT_NAME": _name,
+    "SPOOL_MAX_BYTES": _not_negative,
     "TOKEN_MAX_AGE": _positive,
     "TRUSTED_PROXIES": _not_negative,
     "RATE_LIMIT": _not_negative,

@@ -3,6 +3,7 @@
 SegmentFallbackError
 ├── InvalidMessage          a message that Segment would refuse or drop
 ├── BufferUnavailable       what the buffer stands on is down: try again later
+├── SpoolFull               the buffer is down, and the spool is at its cap
 └── MissingExtra            an optional package is needed (also an ImportError)
 """
 
@@ -23,6 +24,10 @@ class InvalidMessage(SegmentFallbackError, ValueError):
 
 class BufferUnavailable(SegmentFallbackError):
     """The database or the table behind the buffer does not answer. Nothing was accepted."""
+
+
+class SpoolFull(SegmentFallbackError):
+    """The buffer is down and the spool has reached SPOOL_MAX_BYTES. Nothing was accepted."""
 
 
 class MissingExtra(SegmentFallbackError, ImportError):

@@ -42,7 +42,7 @@ class DeadLetter(models.Model):
 class Lease(models.Model):
     """Who flushes a part, until when; and until when nobody tries. Times in milliseconds since 1970 (UTC)."""
 
-    part = models.PositiveSmallIntegerField(primary_key=True)
+    part = models.SmallIntegerField(primary_key=True)
     owner = models.CharField(max_length=32, blank=True, default="")
     expires = models.BigIntegerField(default=0)
     not_before = models.BigIntegerField(default=0)

@@ -33,4 +33,8 @@ TEMPLATES = [
         "OPTIONS": {"context_processors": ["django.template.context_processors.request"]},
     }
 ]
-SEGMENT_FALLBACK = {"WRITE_KEY": "tests-write-key", "OUTCOME_INTERVAL": 0}
+STORAGES = {
+    "staticfiles": {"BACKEND": "django.contrib.staticfiles.storage.StaticFilesStorage"},
+    "spool": {"BACKEND": "django.core.files.storage.InMemoryStorage"},
+}
+SEGMENT_FALLBACK = {"WRITE_KEY": "tests-write-key", "OUTCOME_INTERVAL": 0, "SPOOL": "spool"}

@@ -21,6 +21,9 @@ from segment_fallback.message import Message
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
+SPOOL = -1
+"""The part whose lease says who drains the spool."""
+
 Counts = Mapping[tuple[int, str, str], int]
 """(start of the hour in seconds since 1970, way, outcome) → number of hits."""
 

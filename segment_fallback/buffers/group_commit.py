@@ -56,7 +56,7 @@ class GroupCommit:
         error: BaseException | None = None
         try:
             self._write([message for put in joined for message in put.messages])
-        except BaseException as raised:  # a thread that is being ended must not leave the others waiting
+        except BaseException as raised:  # noqa: BLE001 - a thread that is being ended must not leave the others waiting
             error = raised
         with self._lock:
             if self._queue:

@@ -13,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from segment_fallback.buffers import buffers
+from segment_fallback.buffers.accept import acceptance
 from segment_fallback.buffers.base import MAX_BACK_OFF, Claim, LeaseLost, Waiting
 from segment_fallback.conf import get_settings
 from segment_fallback.delivery.transport import Answer, Transport, Verdict
@@ -34,10 +35,14 @@ class Report:
     buried: int = 0
     busy: int = 0
     """Parts that another flusher holds, or that wait before they try again."""
+    unspooled: int = 0
+    """Messages that came back from the spool into the buffer."""
     trouble: str = ""
 
     def __str__(self) -> str:
         text = f"{self.delivered} delivered in {self.batches} batches, {self.buried} dead letters"
+        if self.unspooled:
+            text += f", {self.unspooled} drained from the spool"
         if self.busy:
             text += f", {self.busy} parts busy or backing off"
         return f"{text}; {self.trouble}" if self.trouble else text
@@ -55,12 +60,18 @@ def flush(aliases: Iterable[str] | None = None, *, budget: float | None = None) 
         report.trouble = "no WRITE_KEY is set: there is no source to send to"
         return report
     deadline = time.monotonic() + (settings.FLUSH_BUDGET if budget is None else budget)
+    lease = 4 * settings.SEND_TIMEOUT
+    try:
+        report.unspooled = acceptance.drain(lease)
+    except (BufferUnavailable, LeaseLost) as error:
+        report.trouble = str(error)
+        logger.error("the spool could not be drained: %s", error)
     with Transport(settings) as transport:
         for alias in list(buffers) if aliases is None else aliases:
             buffer = buffers[alias]
             for part in range(buffer.parts):
                 try:
-                    claim = buffer.claim(part, lease=4 * settings.SEND_TIMEOUT)
+                    claim = buffer.claim(part, lease=lease)
                     if claim is None:
                         report.busy += 1
                         continue

@@ -52,8 +52,14 @@ class Outcome(str, enum.Enum):
     PREFETCH = "prefetch", "The browser fetched ahead; nobody has seen the page yet."
     GPC = "gpc", "The visitor's browser sends Global Privacy Control."
     DNT = "dnt", "The visitor's browser sends Do Not Track."
-    UNAVAILABLE = "unavailable", "The buffer is down; the browser is asked, by status 503, to try again."
+    UNAVAILABLE = "unavailable", "Buffer and spool are down; the browser is asked, by status 503, to try again."
+    SPOOL_FULL = "spool_full", "The buffer is down and the spool at its cap; the browser is asked to try again."
     DISABLED = "disabled", "No WRITE_KEY is set: there is no source to report to."
+
+    @property
+    def temporary(self) -> bool:
+        """Whether the same hit may be accepted later."""
+        return self in (Outcome.UNAVAILABLE, Outcome.SPOOL_FULL)
 
     @property
     def refused(self) -> bool:

@@ -22,9 +22,9 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from segment_fallback import __version__, message
-from segment_fallback.buffers import buffers
+from segment_fallback.buffers.accept import accept
 from segment_fallback.conf import Settings, endpoint_names, get_settings
-from segment_fallback.exceptions import BufferUnavailable, InvalidMessage
+from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, SpoolFull
 from segment_fallback.intake import context, identity, verify
 from segment_fallback.intake.outcome import Outcome, Refused
 from segment_fallback.intake.privacy import check_choices
@@ -109,11 +109,14 @@ def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Pa
         event["userId"] = identity.user_id(request, settings)
         if ip:
             event["context"]["ip"] = ip
-        buffers["default"].put([message.encode(event, way=way, provisional=True, hold=settings.HOLD)])
+        accept([message.encode(event, way=way, provisional=True, hold=settings.HOLD)])
     except Refused as refusal:
         outcome = refusal.outcome
     except InvalidMessage as error:
         outcome = Outcome.SIZE if error.code == "size" else Outcome.MALFORMED
+    except SpoolFull as error:
+        logger.error("a page view could not be spooled: %s", error)
+        outcome = Outcome.SPOOL_FULL
     except BufferUnavailable as error:
         logger.error("a page view could not be buffered: %s", error)
         outcome = Outcome.UNAVAILABLE
@@ -130,7 +133,7 @@ def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Pa
 def gif(request: HttpRequest, outcome: Outcome) -> HttpResponse:
     """The answer to a hit. Under DEBUG it says in a header how the hit ended."""
     response = HttpResponse(GIF, content_type="image/gif")
-    if outcome is Outcome.UNAVAILABLE:
+    if outcome.temporary:
         response = HttpResponse(status=503, content_type="image/gif")
     elif outcome is Outcome.METHOD and request.method != "HEAD":
         response.status_code = 405

@@ -26,7 +26,7 @@ class Migration(migrations.Migration):
         migrations.CreateModel(
             name='Lease',
             fields=[
-                ('part', models.PositiveSmallIntegerField(primary_key=True, serialize=False)),
+                ('part', models.SmallIntegerField(primary_key=True, serialize=False)),
                 ('owner', models.CharField(blank=True, default='', max_length=32)),
                 ('expires', models.BigIntegerField(default=0)),
                 ('not_before', models.BigIntegerField(default=0)),

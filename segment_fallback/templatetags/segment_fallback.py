@@ -42,6 +42,8 @@ def segment_snippet(
     if not get_settings().WRITE_KEY:
         return ""
     try:
+        if properties and not isinstance(properties, Mapping):
+            raise TypeError(f"properties must be a dict, not {type(properties).__name__}")
         return _render(context, name, category, {**(properties or {}), **more}, noscript)
     except Exception as error:  # tracking never breaks a page: not by URLs that are not mounted either
         if django_settings.DEBUG:

@@ -5,6 +5,7 @@ import logging
 import struct
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from django.http import HttpRequest
 from django.test import Client, override_settings
 from django.urls import reverse
 
+from segment_fallback.buffers.accept import acceptance
 from segment_fallback.conf import DAY, endpoint_names
 from segment_fallback.intake.outcome import Outcome
 from segment_fallback.intake.pixel import GIF
@@ -24,7 +26,7 @@ pytestmark = pytest.mark.django_db
 
 
 def settings(**more: Any) -> override_settings:
-    base = {"WRITE_KEY": "tests-write-key", "OUTCOME_INTERVAL": 0}
+    base = {"WRITE_KEY": "tests-write-key", "OUTCOME_INTERVAL": 0, "SPOOL": "spool"}
     return override_settings(DEBUG=True, SEGMENT_FALLBACK={**base, **more})
 
 
@@ -371,22 +373,47 @@ def test_reason_is_shown_under_debug_only() -> None:
     assert "X-Segment-Fallback" not in Visit(token="forged").send()
 
 
-@pytest.mark.django_db(transaction=True)
-def test_buffer_that_is_down_asks_the_browser_to_try_again(caplog: pytest.LogCaptureFixture) -> None:
-    visit = Visit(title="secret title")
+@pytest.fixture
+def broken_buffer(transactional_db: None) -> Iterator[None]:
+    """The database has lost the buffer's table."""
     with connection.cursor() as cursor:
         cursor.execute("ALTER TABLE segment_fallback_waitingmessage RENAME TO gone")
-    try:
-        response = visit.send()
-    finally:
-        with connection.cursor() as cursor:
-            cursor.execute("ALTER TABLE gone RENAME TO segment_fallback_waitingmessage")
+    yield
+    with connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE gone RENAME TO segment_fallback_waitingmessage")
+
+
+@pytest.mark.usefixtures("broken_buffer")
+def test_visit_is_accepted_into_the_spool_while_the_buffer_is_down() -> None:
+    visit = Visit()
+    assert visit.send()["X-Segment-Fallback"] == "accepted"
+    [[message]] = acceptance.spool.drain()
+    assert message.message_id == visit.message_id
+
+
+@pytest.mark.usefixtures("broken_buffer")
+def test_browser_is_asked_to_try_again_when_buffer_and_spool_are_down(
+    caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    (tmp_path / "spool").write_text("a file where the folder should be")
+    storage = {"BACKEND": "django.core.files.storage.FileSystemStorage", "OPTIONS": {"location": tmp_path / "spool"}}
+    with override_settings(STORAGES={"spool": storage}):
+        response = Visit(title="secret title").send()
 
     assert (response.status_code, response.content) == (503, b"")
     assert response["X-Segment-Fallback"] == "unavailable"
     assert response["Cache-Control"] == "no-store"
     assert "secret title" not in caplog.text
-    assert visit.send().status_code == 200
+
+
+@pytest.mark.usefixtures("broken_buffer")
+def test_spool_at_its_cap_refuses_the_newest_hit() -> None:
+    with settings(SPOOL_MAX_BYTES=1_500):
+        responses = [Visit().send() for _ in range(3)]
+
+    assert [response["X-Segment-Fallback"] for response in responses] == ["accepted", "spool_full", "spool_full"]
+    assert [response.status_code for response in responses] == [200, 503, 503]
+    assert outcomes() == {"accepted": 1, "spool_full": 2}
 
 
 def failing(user: User) -> str:
