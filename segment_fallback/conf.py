@@ -42,6 +42,14 @@ class Settings:
     CDN_HOST: str = "https://cdn.segment.com"
     """Origin from which pages load analytics.js."""
 
+    OAUTH: Mapping[str, Any] = field(default_factory=dict)
+    """For sources that require OAuth: the arguments of segment-analytics-python's ``OauthManager``
+    (``client_id``, ``client_key``, ``key_id``, and perhaps ``auth_server`` and ``scope``)."""
+
+    SOURCES: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    """Further sources, by alias: ``{"docs": {"WRITE_KEY": "…"}}``, and perhaps ``API_HOST`` and ``OAUTH``. A page
+    reports to one by ``{% segment_snippet source="docs" %}``."""
+
     BUFFERS: Mapping[str, Mapping[str, Any]] = field(default_factory=_default_buffers)
     """Where messages wait, by alias: ``{"default": {"BACKEND": dotted path, "OPTIONS": {…}}}``.
     New messages go to ``default``; a flush empties every alias, so that a site can move from one to another."""
@@ -104,11 +112,39 @@ class Settings:
     SEND_TIMEOUT: float = 15.0
     """Seconds to wait for Segment to accept a connection, and again for each part of its answer."""
 
+    RESEND_STALE: bool = False
+    """Whether to send again what may have been delivered so long ago (23 hours) that Segment, which forgets
+    messageIds after about a day, could count it twice. If not, it becomes a dead letter, and somebody decides."""
+
     GZIP: bool = False
     """Compress batches on their way to Segment."""
 
     OUTCOME_INTERVAL: float = 1.0
     """Seconds for which a process adds up outcomes of hits before it writes the counts. 0 writes each at once."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a message goes: a write key, the API that knows it, and how to prove that it is ours."""
+
+    alias: str
+    write_key: str
+    api_host: str
+    oauth: Mapping[str, Any] = field(default_factory=dict, repr=False)
+
+
+DEFAULT_SOURCE = "default"
+
+
+def get_source(alias: str = DEFAULT_SOURCE) -> Source | None:
+    """The source of that alias; None where there is none, or no write key."""
+    settings = get_settings()
+    own: Mapping[str, Any] = {"WRITE_KEY": settings.WRITE_KEY, "OAUTH": settings.OAUTH}
+    if alias != DEFAULT_SOURCE:
+        own = settings.SOURCES.get(alias, {})
+    if not own.get("WRITE_KEY"):
+        return None
+    return Source(alias, own["WRITE_KEY"], own.get("API_HOST", settings.API_HOST).rstrip("/"), own.get("OAUTH", {}))
 
 
 Rule = Callable[[Any], str | None]
@@ -149,7 +185,36 @@ def _buffers(value: Mapping[str, Any]) -> str | None:
     return None
 
 
+OAUTH_ARGUMENTS = {"client_id", "client_key", "key_id"}
+
+
+def _oauth(value: Mapping[str, Any]) -> str | None:
+    if unknown := sorted(set(value) - OAUTH_ARGUMENTS - {"auth_server", "scope", "timeout", "max_retries"}, key=str):
+        return f"has the unknown key {unknown[0]!r}"
+    if value and (missing := sorted(OAUTH_ARGUMENTS - set(value))):
+        return f"needs the key {missing[0]!r}"
+    return None
+
+
+def _sources(value: Mapping[str, Any]) -> str | None:
+    for alias, source in value.items():
+        if alias == DEFAULT_SOURCE or alias != str(alias) or len(alias) > 40:
+            return f"has the alias {alias!r}: it must be a text of at most 40 characters, and not 'default'"
+        if not isinstance(source, Mapping) or not isinstance(source.get("WRITE_KEY"), str):
+            return f"[{alias!r}] must be a dict with the key 'WRITE_KEY'"
+        if unknown := sorted(set(source) - {"WRITE_KEY", "API_HOST", "OAUTH"}, key=str):
+            return f"[{alias!r}] has the unknown key {unknown[0]!r}"
+        host, oauth = source.get("API_HOST", "https://host"), source.get("OAUTH", {})
+        if not isinstance(host, str) or not isinstance(oauth, Mapping):
+            return f"[{alias!r}]: 'API_HOST' must be a string, and 'OAUTH' a dict"
+        if fault := _origin(host) or _oauth(oauth):
+            return f"[{alias!r}]: {fault}"
+    return None
+
+
 RULES: dict[str, Rule] = {
+    "OAUTH": _oauth,
+    "SOURCES": _sources,
     "API_HOST": _origin,
     "CDN_HOST": _origin,
     "BUFFERS": _buffers,

@@ -22,6 +22,7 @@ from uuid import UUID
 from django.utils.functional import Promise
 from django.utils.timezone import get_default_timezone, is_naive, make_aware
 
+from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.exceptions import InvalidMessage
 
 TYPES = frozenset({"alias", "group", "identify", "page", "screen", "track"})
@@ -49,7 +50,7 @@ class Message:
 
     ``body`` is the UTF-8 JSON that will be sent: a flush joins bodies and parses nothing. A ``provisional``
     message (a pixel's) gives way to a definitive one of the same messageId; ``hold`` is how many seconds it
-    waits for that.
+    waits for that. ``source`` is the alias of the source that it goes to.
     """
 
     message_id: str
@@ -57,6 +58,7 @@ class Message:
     way: Way = Way.SERVER
     provisional: bool = False
     hold: float = 0.0
+    source: str = DEFAULT_SOURCE
 
 
 def new_message_id() -> str:
@@ -74,20 +76,24 @@ def timestamp(moment: datetime | None = None) -> str:
 
 
 def encode(
-    message: Mapping[str, Any], *, way: Way = Way.SERVER, provisional: bool = False, hold: float = 0.0
+    message: Mapping[str, Any],
+    *,
+    way: Way = Way.SERVER,
+    provisional: bool = False,
+    hold: float = 0.0,
+    source: str = DEFAULT_SOURCE,
 ) -> Message:
     """Check a message against Segment's rules, and turn it into the bytes that will be sent.
 
     Raises InvalidMessage; its ``code`` is one of ``type``, ``message_id``, ``no_id``, ``no_event``, ``value``,
     ``depth`` and ``size``.
     """
-    kind = message.get("type")
+    plain = normalise(message)
+    kind, message_id = plain.get("type"), plain.get("messageId")
     if not isinstance(kind, str) or kind not in TYPES:
         raise InvalidMessage("type", f"type must be one of {', '.join(sorted(TYPES))}")
-    message_id = message.get("messageId")
     if not isinstance(message_id, str) or not _MESSAGE_ID.match(message_id):
         raise InvalidMessage("message_id", f"messageId must be 1 to {MAX_MESSAGE_ID} printable ASCII characters")
-    plain = normalise(message)
     if not plain.get("userId") and not plain.get("anonymousId"):
         raise InvalidMessage("no_id", "a message needs a userId or an anonymousId")
     if kind == "track" and not plain.get("event"):
@@ -96,7 +102,7 @@ def encode(
     body = text.encode()
     if len(body) > MAX_MESSAGE_BYTES:
         raise InvalidMessage("size", f"a message may have {MAX_MESSAGE_BYTES} bytes of JSON, this one has {len(body)}")
-    return Message(message_id, body, way, provisional, hold)
+    return Message(message_id, body, way, provisional, hold, source)
 
 
 def normalise(value: Any) -> Any:

@@ -13,6 +13,7 @@ class WaitingMessage(models.Model):
     part = models.PositiveSmallIntegerField(default=0)
     body = models.BinaryField()
     way = models.CharField(max_length=10)
+    source = models.CharField(max_length=40, default="default")
     provisional = models.BooleanField(default=False)
     not_before = models.BigIntegerField(default=0, help_text="Milliseconds since 1970 (UTC).")
     created = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
@@ -31,6 +32,7 @@ class DeadLetter(models.Model):
     message_id = models.CharField(max_length=99, unique=True)
     body = models.BinaryField()
     way = models.CharField(max_length=10)
+    source = models.CharField(max_length=40, default="default")
     reason = models.CharField(max_length=200)
     created = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
     buried = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
@@ -47,6 +49,7 @@ class Lease(models.Model):
     expires = models.BigIntegerField(default=0)
     not_before = models.BigIntegerField(default=0)
     failures = models.PositiveIntegerField(default=0)
+    doubts = models.TextField(blank=True, default="", help_text="JSON: messageId to milliseconds since 1970.")
 
     def __str__(self) -> str:
         return f"part {self.part}"

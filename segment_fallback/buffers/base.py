@@ -16,6 +16,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from segment_fallback.buffers.group_commit import GroupCommit
+from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.message import Message
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Waiting:
     way: str
     created: int
     """When it was accepted, in milliseconds since 1970."""
+    source: str = DEFAULT_SOURCE
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +130,15 @@ class Claim(abc.ABC):
 
     failures: int = 0
     """How many flushes of this part have failed since one last succeeded."""
+    doubts: dict[str, int]
+    """The messages that were sent and got no clear answer, so that they may have been delivered: messageId to
+    when that was, in milliseconds since 1970."""
 
     def __init__(self, part: int, lease: float) -> None:
         self.part = part
         self.lease = lease
         self.owner = secrets.token_hex(8)
+        self.doubts = {}
 
     @abc.abstractmethod
     def messages(self) -> Iterator[Waiting]:
@@ -150,26 +156,42 @@ class Claim(abc.ABC):
     def bury(self, batch: Sequence[Waiting], reason: str) -> None:
         """These were refused: move them to the dead letters."""
 
+    def doubt(self, batch: Sequence[Waiting]) -> None:
+        """Remember, beyond this claim, that these may have been delivered."""
+        now = now_ms()
+        self.doubts = {**{message.message_id: now for message in batch}, **self.doubts}
+        self.save_doubts()
+
+    def _settle(self, batch: Sequence[Waiting]) -> None:
+        """Forget the doubts about messages that have left the buffer."""
+        if self.doubts:
+            left = {message.message_id for message in batch}
+            self.doubts = {message_id: since for message_id, since in self.doubts.items() if message_id not in left}
+            self.save_doubts()
+
+    @abc.abstractmethod
+    def save_doubts(self) -> None:
+        """Write ``doubts`` beside the lease."""
+
     @abc.abstractmethod
     def back_off(self, seconds: float) -> None:
-        """Let go of the part, and let nobody try before then."""
+        """Let go of the part, and let nobody try before then. MAX_BACK_OFF at most."""
 
     @abc.abstractmethod
     def release(self) -> None:
         """Let go of the part, if it is still ours."""
 
     def batches(self, limits: Limits = Limits()) -> Iterator[list[Waiting]]:
-        """The waiting messages in batches that Segment accepts."""
-        batch: list[Waiting] = []
-        size = limits.envelope
+        """The waiting messages in batches that Segment accepts, each for one source."""
+        open_batches: dict[str, tuple[list[Waiting], int]] = {}
         for message in self.messages():
+            batch, size = open_batches.get(message.source, ([], limits.envelope))
             if batch and (size + len(message.body) + 1 > limits.max_bytes or len(batch) >= limits.max_count):
                 yield batch
                 batch, size = [], limits.envelope
             batch.append(message)
-            size += len(message.body) + 1
-        if batch:
-            yield batch
+            open_batches[message.source] = batch, size + len(message.body) + 1
+        yield from (batch for batch, _ in open_batches.values())
 
     def __enter__(self) -> Claim:
         return self

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -10,7 +11,7 @@ from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 from django.db.models import F, Min, Q, QuerySet
 
-from segment_fallback.buffers.base import FAR_AHEAD, Buffer, Claim, Counts, LeaseLost, Waiting, now_ms
+from segment_fallback.buffers.base import FAR_AHEAD, MAX_BACK_OFF, Buffer, Claim, Counts, LeaseLost, Waiting, now_ms
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message, Way
 from segment_fallback.models import DeadLetter, Lease, OutcomeCount, WaitingMessage
@@ -28,8 +29,8 @@ class DatabaseBuffer(Buffer):
     """
 
     def __init__(self, *, using: str | None = None, parts: int = 1) -> None:
-        if parts < 1:
-            raise ValueError("parts must be at least 1")
+        if parts not in range(1, 32_768):
+            raise ValueError(f"parts must be a whole number from 1 to 32,767, not {parts!r}")
         self._using = using
         self.parts = parts
 
@@ -49,6 +50,7 @@ class DatabaseBuffer(Buffer):
                 part=zlib.crc32(message.message_id.encode()) % self.parts,
                 body=message.body,
                 way=message.way.value,
+                source=message.source,
                 provisional=message.provisional,
                 not_before=now + round(message.hold * 1000) if message.hold else 0,
                 created=now,
@@ -56,7 +58,8 @@ class DatabaseBuffer(Buffer):
             for message in messages
         ]
         replacements = {m.message_id: m for m in messages if m.way is Way.JAVASCRIPT}
-        with self.guard():
+        # atomic(): an error must not spoil a transaction of the caller's, who goes on without us.
+        with self.guard(), transaction.atomic(using=self.using):
             self.waiting.bulk_create(rows, ignore_conflicts=True, batch_size=100)
             if replacements:
                 self._replace_provisional(replacements)
@@ -86,7 +89,7 @@ class DatabaseBuffer(Buffer):
     def dead_letters(self) -> Iterator[tuple[Waiting, str]]:
         with self.guard():
             for row in DeadLetter.objects.using(self.using).order_by("id").iterator():
-                yield Waiting(row.pk, row.message_id, bytes(row.body), row.way, row.created), row.reason
+                yield _waiting(row), row.reason
 
     def add_counts(self, counts: Counts) -> None:
         table = OutcomeCount.objects.using(self.using)
@@ -152,7 +155,8 @@ class DatabaseClaim(Claim):
             Lease.objects.using(self._buffer.using).bulk_create([Lease(part=self.part)], ignore_conflicts=True)
             return self.take()
         if taken:
-            self.failures = self._row.values_list("failures", flat=True)[0]
+            self.failures, doubts = self._row.values_list("failures", "doubts")[0]
+            self.doubts = json.loads(doubts) if doubts else {}
         return bool(taken)
 
     @property
@@ -169,7 +173,7 @@ class DatabaseClaim(Claim):
                 rows = list(self._buffer.waiting.filter(part, id__gt=last).order_by("id")[:PAGE])
             for row in rows:
                 if row.not_before <= now:
-                    yield Waiting(row.pk, row.message_id, bytes(row.body), row.way, row.created)
+                    yield _waiting(row)
             if len(rows) < PAGE:
                 return
             last = rows[-1].pk
@@ -180,6 +184,11 @@ class DatabaseClaim(Claim):
             if not self._row.filter(owner=self.owner).update(expires=now + self._duration):
                 raise LeaseLost(f"part {self.part} has another flusher")
 
+    def save_doubts(self) -> None:
+        with self._buffer.guard():
+            doubts = json.dumps(self.doubts) if self.doubts else ""
+            self._row.filter(owner=self.owner).update(doubts=doubts)
+
     def ack(self, batch: Sequence[Waiting]) -> None:
         with self._buffer.guard():
             for start in range(0, len(batch), PAGE):
@@ -187,6 +196,7 @@ class DatabaseClaim(Claim):
             if self.failures:
                 self._row.filter(owner=self.owner).update(failures=0)
                 self.failures = 0
+        self._settle(batch)
 
     def bury(self, batch: Sequence[Waiting], reason: str) -> None:
         using, buried = self._buffer.using, now_ms()
@@ -195,6 +205,7 @@ class DatabaseClaim(Claim):
                 message_id=m.message_id,
                 body=m.body,
                 way=m.way,
+                source=m.source,
                 reason=reason[:200],
                 created=m.created,
                 buried=buried,
@@ -204,14 +215,20 @@ class DatabaseClaim(Claim):
         with self._buffer.guard(), transaction.atomic(using=using):
             DeadLetter.objects.using(using).bulk_create(letters, ignore_conflicts=True, batch_size=100)
             self._buffer.waiting.filter(pk__in=[m.key for m in batch]).delete()
+        self._settle(batch)
 
     def back_off(self, seconds: float) -> None:
+        not_before = now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000)
         with self._buffer.guard():
             self.failures += 1
             self._row.filter(owner=self.owner).update(
-                owner="", expires=0, not_before=now_ms() + round(seconds * 1000), failures=self.failures
+                owner="", expires=0, not_before=not_before, failures=self.failures
             )
 
     def release(self) -> None:
         with self._buffer.guard():
             self._row.filter(owner=self.owner).update(owner="", expires=0)
+
+
+def _waiting(row: WaitingMessage | DeadLetter) -> Waiting:
+    return Waiting(row.pk, row.message_id, bytes(row.body), row.way, row.created, row.source)

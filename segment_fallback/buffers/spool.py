@@ -111,14 +111,14 @@ class Spool:
 
 
 def _line(message: Message) -> bytes:
-    head = [message.message_id, message.way.value, message.provisional]
+    head = [message.message_id, message.way.value, message.provisional, message.source]
     return json.dumps(head, separators=(",", ":")).encode() + b"\t" + message.body + b"\n"
 
 
 def _message(line: bytes) -> Message:
     head, _, body = line.partition(b"\t")
-    message_id, way, provisional = json.loads(head)
-    return Message(message_id, body, Way(way), provisional)
+    message_id, way, provisional, source = json.loads(head)
+    return Message(message_id, body, Way(way), provisional, source=source)
 
 
 def make_spool() -> Spool:

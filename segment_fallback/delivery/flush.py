@@ -6,6 +6,7 @@ it, or as a dead letter with Segment's reason.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import random
 import time
@@ -14,8 +15,8 @@ from dataclasses import dataclass
 
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.accept import acceptance
-from segment_fallback.buffers.base import MAX_BACK_OFF, Claim, LeaseLost, Waiting
-from segment_fallback.conf import get_settings
+from segment_fallback.buffers.base import MAX_BACK_OFF, Claim, LeaseLost, Limits, Waiting, now_ms
+from segment_fallback.conf import get_settings, get_source
 from segment_fallback.delivery.transport import Answer, Transport, Verdict
 from segment_fallback.exceptions import BufferUnavailable
 
@@ -24,6 +25,9 @@ logger = logging.getLogger("segment_fallback")
 FIRST_BACK_OFF = 0.5
 MAX_OWN_BACK_OFF = 60.0
 """Seconds. The SDKs' backoff: 0.5 · 2ⁿ, at most 60; more only where Segment asks for it."""
+
+DEDUPLICATED = 23 * 3_600_000
+"""Milliseconds for which Segment surely knows a messageId again: it says about 24 hours."""
 
 
 @dataclass
@@ -48,17 +52,31 @@ class Report:
         return f"{text}; {self.trouble}" if self.trouble else text
 
 
-def flush(aliases: Iterable[str] | None = None, *, budget: float | None = None) -> Report:
-    """Flush every part of the buffers named, by default of all.
+class Transports(contextlib.ExitStack):
+    """The transport of each source, opened at its first use and kept for the length of a flush."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._opened: dict[str, Transport | None] = {}
+
+    def __getitem__(self, alias: str) -> Transport | None:
+        """The transport of a source; None where the settings know no such source."""
+        if alias not in self._opened:
+            source = get_source(alias)
+            self._opened[alias] = self.enter_context(Transport(source, get_settings())) if source else None
+        return self._opened[alias]
+
+
+def flush(
+    aliases: Iterable[str] | None = None, *, parts: Iterable[int] | None = None, budget: float | None = None
+) -> Report:
+    """Flush the buffers named, by default all; and of each the parts named, by default all.
 
     ``budget``: seconds after which no further batch is started; by default FLUSH_BUDGET. Trouble with Segment
     or with a buffer does not raise; it is logged and in the report.
     """
     settings = get_settings()
     report = Report()
-    if not settings.WRITE_KEY:
-        report.trouble = "no WRITE_KEY is set: there is no source to send to"
-        return report
     deadline = time.monotonic() + (settings.FLUSH_BUDGET if budget is None else budget)
     lease = 4 * settings.SEND_TIMEOUT
     try:
@@ -66,17 +84,17 @@ def flush(aliases: Iterable[str] | None = None, *, budget: float | None = None) 
     except (BufferUnavailable, LeaseLost) as error:
         report.trouble = str(error)
         logger.error("the spool could not be drained: %s", error)
-    with Transport(settings) as transport:
+    with Transports() as transports:
         for alias in list(buffers) if aliases is None else aliases:
             buffer = buffers[alias]
-            for part in range(buffer.parts):
+            for part in range(buffer.parts) if parts is None else parts:
                 try:
                     claim = buffer.claim(part, lease=lease)
                     if claim is None:
                         report.busy += 1
                         continue
                     with claim:
-                        Flusher(claim, transport, report, deadline).run()
+                        Flusher(claim, transports, report, deadline).run()
                 except LeaseLost as error:
                     report.trouble = str(error)
                     logger.warning("flush of %r stops: %s", alias, error)
@@ -88,46 +106,74 @@ def flush(aliases: Iterable[str] | None = None, *, budget: float | None = None) 
 
 
 class Flusher:
-    """Flushes the one part that it has claimed."""
+    """Flushes the one part that it has claimed. Trouble with one source does not stop the others."""
 
-    def __init__(self, claim: Claim, transport: Transport, report: Report, deadline: float) -> None:
+    def __init__(self, claim: Claim, transports: Transports, report: Report, deadline: float) -> None:
         self._claim = claim
-        self._transport = transport
+        self._transports = transports
         self._report = report
         self._deadline = deadline
+        self._stopped: set[str] = set()
+        self._back_off = 0.0
 
     def run(self) -> None:
-        for batch in self._claim.batches(self._transport.limits):
-            if time.monotonic() > self._deadline or not self._deliver(batch):
-                return
+        for batch in self._claim.batches(Limits()):
+            if time.monotonic() > self._deadline:
+                break
+            transport = self._transports[batch[0].source]
+            if transport is None:
+                self._stop(batch[0].source, f"messages wait for the source {batch[0].source!r}, which has no write key")
+            elif batch[0].source not in self._stopped:
+                self._deliver(self._without_stale(batch), transport)
+        if self._back_off:
+            self._claim.back_off(self._back_off)
 
-    def _deliver(self, batch: Sequence[Waiting]) -> bool:
-        """Send a batch; whether to go on with the part."""
+    def _without_stale(self, batch: Sequence[Waiting]) -> Sequence[Waiting]:
+        """The batch, less what may have been delivered so long ago that Segment would count it again."""
+        if not self._claim.doubts or get_settings().RESEND_STALE:
+            return batch
+        forgotten = now_ms() - DEDUPLICATED
+        stale = [m for m in batch if self._claim.doubts.get(m.message_id, forgotten) < forgotten]
+        if not stale:
+            return batch
+        self._bury(stale, "may have been delivered, too long ago for Segment to know it again")
+        buried = {message.message_id for message in stale}
+        return [message for message in batch if message.message_id not in buried]
+
+    def _deliver(self, batch: Sequence[Waiting], transport: Transport) -> None:
+        if not batch or batch[0].source in self._stopped:
+            return
         self._claim.renew()
-        answer = self._transport.send([message.body for message in batch], retry_count=self._claim.failures)
+        answer = transport.send([message.body for message in batch], retry_count=self._claim.failures)
         if answer.verdict is Verdict.DELIVERED:
             self._claim.ack(batch)
             self._report.delivered += len(batch)
             self._report.batches += 1
-            return True
-        if answer.verdict is Verdict.REFUSED:
-            return self._halve(batch, answer)
-        self._back_off(answer)
-        return False
+        elif answer.verdict is not Verdict.REFUSED:
+            if answer.doubtful:
+                self._claim.doubt(batch)
+            self._stop(batch[0].source, answer.detail, answer)
+        elif len(batch) == 1:
+            self._bury(batch, answer.detail)
+        else:
+            # Segment refuses a batch for the sake of one message: find it, and deliver the others.
+            middle = len(batch) // 2
+            self._deliver(batch[:middle], transport)
+            self._deliver(batch[middle:], transport)
 
-    def _halve(self, batch: Sequence[Waiting], answer: Answer) -> bool:
-        """Segment refuses a batch for the sake of one message: find it, bury it, deliver the others."""
-        if len(batch) == 1:
-            self._claim.bury(batch, answer.detail)
-            self._report.buried += 1
-            logger.error("a message of %d bytes is a dead letter now: %s", len(batch[0].body), answer.detail)
-            return True
-        middle = len(batch) // 2
-        return self._deliver(batch[:middle]) and self._deliver(batch[middle:])
+    def _bury(self, batch: Sequence[Waiting], reason: str) -> None:
+        self._claim.bury(batch, reason)
+        self._report.buried += len(batch)
+        logger.error("%d messages are dead letters now: %s", len(batch), reason)
 
-    def _back_off(self, answer: Answer) -> None:
-        own = min(FIRST_BACK_OFF * 2**self._claim.failures, MAX_OWN_BACK_OFF) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        seconds = min(float(answer.retry_after), MAX_BACK_OFF) if answer.retry_after is not None else own
-        self._claim.back_off(seconds)
-        self._report.trouble = answer.detail
-        logger.warning("part %d waits %.1f s before it tries again: %s", self._claim.part, seconds, answer.detail)
+    def _stop(self, source: str, detail: str, answer: Answer | None = None) -> None:
+        """Send nothing more to this source, and let the part wait when the others have been served."""
+        if source in self._stopped:
+            return
+        self._stopped.add(source)
+        seconds = min(FIRST_BACK_OFF * 2**self._claim.failures, MAX_OWN_BACK_OFF) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+        if answer is not None and answer.retry_after is not None:
+            seconds = min(float(answer.retry_after), MAX_BACK_OFF)
+        self._back_off = max(self._back_off, seconds, 0.001)
+        self._report.trouble = detail
+        logger.warning("part %d waits %.1f s before it tries again: %s", self._claim.part, seconds, detail)

@@ -84,20 +84,20 @@ def test_cap_counts_what_other_processes_have_spooled(storage: Storage) -> None:
 
 
 def test_file_that_is_being_written_is_left_alone(storage: Storage) -> None:
-    name = storage.save(f"{time.time_ns():019d}-0.spool", ContentFile(b'["1","pixel",true]\t{}\n["2","pi'))
+    name = storage.save(f"{time.time_ns():019d}-0.spool", ContentFile(b'["1","pixel",true,"default"]\t{}\n["2","pi'))
     assert list(Spool(storage, 200).drain()) == []
     assert storage.exists(name)
 
 
 def test_file_whose_writer_died_long_ago_gives_its_whole_lines(storage: Storage) -> None:
     name = storage.save(
-        f"{time.time_ns() - 700 * 10**9:019d}-0.spool", ContentFile(b'["1","pixel",true]\t{}\n["2","pi')
+        f"{time.time_ns() - 700 * 10**9:019d}-0.spool", ContentFile(b'["1","pixel",true,"default"]\t{}\n["2","pi')
     )
     assert list(Spool(storage, 200).drain()) == [[message("1", b"{}", way=Way.PIXEL, provisional=True)]]
     assert not storage.exists(name)
 
 
-@pytest.mark.parametrize("content", [b"nonsense\nend", b'["1","by ship",true]\t{}\nend', b'["1"]\t{}\nend'])
+@pytest.mark.parametrize("content", [b"nonsense\nend", b'["1","by ship",true,"default"]\t{}\nend', b'["1"]\t{}\nend'])
 def test_file_that_cannot_be_read_is_kept_and_stops_nothing(
     storage: Storage, content: bytes, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -215,7 +215,7 @@ def test_every_buffer_is_flushed(segment: LocalSegment, settings: Settings) -> N
 def test_without_a_write_key_nothing_is_sent(segment: LocalSegment, settings: Settings) -> None:
     put("1")
     settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "WRITE_KEY": ""}
-    assert "WRITE_KEY" in flush().trouble
+    assert "no write key" in flush().trouble
     assert buffers["default"].depth() == 1
 
 
@@ -239,3 +239,109 @@ def test_command_fails_with_the_reason(segment: LocalSegment) -> None:
         call_command("segment_flush", "--budget", "10")
     with pytest.raises(CommandError, match="no buffer 'nope'; BUFFERS has default"):
         call_command("segment_flush", "--buffer", "nope")
+
+
+# Several sources.
+
+
+@pytest.fixture
+def docs(settings: Settings) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SOURCES": {"docs": {"WRITE_KEY": "docs-key"}}}
+
+
+def put_for(source: str, *names: str) -> None:
+    messages = [{"type": "page", "messageId": name, "anonymousId": "a"} for name in names]
+    buffers["default"].put([encode(message, source=source) for message in messages])
+
+
+@pytest.mark.usefixtures("docs")
+def test_message_goes_to_its_sources_key(segment: LocalSegment) -> None:
+    for number in range(6):
+        put_for("docs" if number % 2 else "default", str(number))
+    assert flush().batches == 2
+    assert {(r.message_id, r.write_key) for r in segment.messages} == {
+        (str(number), "docs-key" if number % 2 else "tests-write-key") for number in range(6)
+    }
+
+
+@pytest.mark.usefixtures("docs")
+@pytest.mark.parametrize("status", [401, 429])
+def test_trouble_of_one_source_does_not_stop_the_others(segment: LocalSegment, status: int) -> None:
+    segment.write_keys = frozenset(["docs-key"])
+    put_for("default", "1")
+    put_for("docs", "2")
+    if status == 429:
+        segment.write_keys = None
+        segment.answer_with(Answer(status=429))
+    report = flush()
+    assert report.delivered == 1
+    assert str(status) in report.trouble
+    assert buffers["default"].depth() == 1
+    assert flush().busy == 1
+
+
+def test_source_that_the_settings_no_longer_know_waits(segment: LocalSegment) -> None:
+    put_for("gone", "1")
+    put_for("default", "2")
+    report = flush()
+    assert ids(segment) == ["2"]
+    assert "'gone', which has no write key" in report.trouble
+    assert buffers["default"].depth() == 1
+
+
+# What may have been delivered.
+
+UNCLEAR = [Answer.cut(received=True), Answer(status=500, received=True), Answer.hang(30, received=True)]
+
+
+def days_later(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
+    from segment_fallback.buffers import base, database
+    from segment_fallback.delivery import flush as module
+
+    later = base.now_ms() + round(hours * 3_600_000)
+    for place in (base, database, module):
+        monkeypatch.setattr(place, "now_ms", lambda: later)
+
+
+@pytest.mark.parametrize("answer", UNCLEAR)
+def test_message_that_may_have_been_delivered_a_day_ago_is_not_sent_blindly(
+    segment: LocalSegment, answer: Answer, monkeypatch: pytest.MonkeyPatch, settings: Settings
+) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SEND_TIMEOUT": 0.5}
+    put("1", "2")
+    segment.answer_with(answer)
+    flush()
+    put("3")
+    days_later(monkeypatch, 23.5)
+    report = flush()
+
+    assert (report.delivered, report.buried) == (1, 2)
+    assert ids(segment) == ["1", "2", "3"]
+    assert {reason for _, reason in buffers["default"].dead_letters()} == {
+        "may have been delivered, too long ago for Segment to know it again"
+    }
+
+
+@pytest.mark.parametrize(("hours", "resend"), [(22, False), (100, True)])
+def test_message_in_doubt_is_sent_again_while_segment_knows_it_or_where_a_setting_says_so(
+    segment: LocalSegment, monkeypatch: pytest.MonkeyPatch, settings: Settings, hours: float, resend: bool
+) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "RESEND_STALE": resend}
+    put("1")
+    segment.answer_with(Answer.cut(received=True))
+    flush()
+    days_later(monkeypatch, hours)
+    assert flush().delivered == 1
+    assert ids(segment) == ["1", "1"]
+    assert Lease.objects.get().doubts == "{}" or not Lease.objects.get().doubts
+
+
+@pytest.mark.parametrize("answer", [Answer(status=429), Answer(status=401)])
+def test_message_that_was_surely_not_delivered_is_sent_however_late(
+    segment: LocalSegment, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("1")
+    segment.answer_with(answer)
+    flush()
+    days_later(monkeypatch, 1_000)
+    assert flush().delivered == 1

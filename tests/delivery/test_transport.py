@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 from segment.analytics import request as sdk
 
-from segment_fallback.conf import Settings
-from segment_fallback.delivery.transport import Transport, Verdict
-from segment_fallback.testing import Answer, LocalSegment
+from segment_fallback.conf import Settings, Source
+from segment_fallback.delivery.transport import Answer, Transport, Verdict
+from segment_fallback.testing import Answer as HTTPAnswer
+from segment_fallback.testing import LocalSegment
 
 MESSAGES: list[dict[str, Any]] = [
     {"type": "page", "messageId": "1", "anonymousId": "a", "properties": {"title": "Schön </script>"}},
@@ -20,12 +21,12 @@ MESSAGES: list[dict[str, Any]] = [
 BODIES = [json.dumps(message, ensure_ascii=False).encode() for message in MESSAGES]
 
 
-def settings(segment: LocalSegment, **more: Any) -> Settings:
-    return Settings(**{"WRITE_KEY": "a-key", "API_HOST": segment.url, "SEND_TIMEOUT": 5.0, **more})
+def transport_to(segment: LocalSegment, key: str = "a-key", **settings: Any) -> Transport:
+    return Transport(Source("default", key, segment.url), Settings(**{"SEND_TIMEOUT": 5.0, **settings}))
 
 
-def send(segment: LocalSegment, **more: Any) -> Any:
-    with Transport(settings(segment, **more)) as transport:
+def send(segment: LocalSegment, **settings: Any) -> Answer:
+    with transport_to(segment, **settings) as transport:
         return transport.send(BODIES)
 
 
@@ -33,7 +34,7 @@ def send(segment: LocalSegment, **more: Any) -> Any:
 @pytest.mark.parametrize("retries", [0, 2])
 def test_request_on_the_wire_is_that_of_the_sdk(local_segment: LocalSegment, gzip: bool, retries: int) -> None:
     key = 'a "key"\\ä'
-    with Transport(settings(local_segment, GZIP=gzip, WRITE_KEY=key)) as transport:
+    with transport_to(local_segment, key, GZIP=gzip) as transport:
         transport.send(BODIES, retry_count=retries)
     ours = local_segment.requests, local_segment.messages
     local_segment.clear()
@@ -69,11 +70,12 @@ def headers(sent: Any) -> dict[str, str]:
 def test_verdict_follows_the_retry_policy_of_the_sdks(
     local_segment: LocalSegment, status: int, verdict: Verdict
 ) -> None:
-    local_segment.answer_with(Answer(status=status))
+    local_segment.answer_with(HTTPAnswer(status=status))
     answer = send(local_segment)
     assert answer.verdict is verdict
     assert (str(status) in answer.detail) is (verdict is not Verdict.DELIVERED)
     assert "a-key" not in answer.detail
+    assert answer.doubtful is (verdict is Verdict.RETRY and status >= 500)
 
 
 @pytest.mark.parametrize(
@@ -81,35 +83,39 @@ def test_verdict_follows_the_retry_policy_of_the_sdks(
     [("7", 7), ("9999", 300), ("-1", 0), ("soon", None), ("", None)],
 )
 def test_retry_after_is_heard(local_segment: LocalSegment, header: str, seconds: int | None) -> None:
-    local_segment.answer_with(Answer(status=429, headers={"Retry-After": header}))
+    local_segment.answer_with(HTTPAnswer(status=429, headers={"Retry-After": header}))
     assert send(local_segment).retry_after == seconds
 
 
 def test_retry_after_as_a_date_is_heard(local_segment: LocalSegment) -> None:
     later = format_datetime(datetime.now(timezone.utc) + timedelta(seconds=100), usegmt=True)
-    local_segment.answer_with(Answer(status=503, headers={"Retry-After": later}))
-    assert 90 <= send(local_segment).retry_after <= 100
+    local_segment.answer_with(HTTPAnswer(status=503, headers={"Retry-After": later}))
+    retry_after = send(local_segment).retry_after
+    assert retry_after
+    assert 90 <= retry_after <= 100
 
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 def test_redirect_is_a_failure_and_not_followed(local_segment: LocalSegment, status: int) -> None:
     with LocalSegment() as elsewhere:
-        local_segment.answer_with(Answer.redirect(elsewhere.url + "/v1/batch", status))
+        local_segment.answer_with(HTTPAnswer.redirect(elsewhere.url + "/v1/batch", status))
         assert send(local_segment).verdict is Verdict.MISCONFIGURED
         assert elsewhere.requests == []
 
 
-@pytest.mark.parametrize("answer", [Answer.cut(), Answer.cut(received=True), Answer.hang(30)])
-def test_trouble_on_the_way_is_to_be_tried_again(local_segment: LocalSegment, answer: Answer) -> None:
+@pytest.mark.parametrize("answer", [HTTPAnswer.cut(), HTTPAnswer.cut(received=True), HTTPAnswer.hang(30)])
+def test_trouble_on_the_way_is_to_be_tried_again(local_segment: LocalSegment, answer: HTTPAnswer) -> None:
     local_segment.answer_with(answer)
-    assert send(local_segment, SEND_TIMEOUT=0.5).verdict is Verdict.RETRY
+    outcome = send(local_segment, SEND_TIMEOUT=0.5)
+    assert (outcome.verdict, outcome.doubtful) == (Verdict.RETRY, True)
 
 
 def test_segment_out_of_reach_is_to_be_tried_again() -> None:
     with LocalSegment() as segment:
-        gone = settings(segment)
-    with Transport(gone) as transport:
-        assert transport.send(BODIES).verdict is Verdict.RETRY
+        gone = transport_to(segment)
+    with gone:
+        answer = gone.send(BODIES)
+    assert (answer.verdict, answer.doubtful) == (Verdict.RETRY, False)
 
 
 def test_netrc_does_not_replace_the_write_key(
@@ -124,16 +130,16 @@ def test_netrc_does_not_replace_the_write_key(
 
 
 def test_envelope_is_what_the_request_needs_around_its_messages(local_segment: LocalSegment) -> None:
-    with Transport(settings(local_segment)) as transport:
+    with transport_to(local_segment) as transport:
         transport.send(BODIES)
         inside = sum(map(len, BODIES)) + len(BODIES) - 1
-        assert local_segment.requests[0].size == transport.limits.envelope + inside
+        assert local_segment.requests[0].size == transport.envelope + inside
 
 
 def test_nothing_of_what_is_sent_is_logged(local_segment: LocalSegment, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(0):
         send(local_segment)
-        local_segment.answer_with(Answer(status=500))
+        local_segment.answer_with(HTTPAnswer(status=500))
         send(local_segment)
     assert "Schön" not in caplog.text
     assert "a-key" not in caplog.text
