@@ -65,12 +65,15 @@ class DatabaseBuffer(Buffer):
                 self._replace_provisional(replacements)
 
     def _replace_provisional(self, replacements: dict[str, Message]) -> None:
-        held = self.waiting.filter(message_id__in=list(replacements), provisional=True)
-        for message_id in list(held.values_list("message_id", flat=True)):
-            message = replacements[message_id]
-            held.filter(message_id=message_id).update(
-                body=message.body, way=message.way.value, provisional=False, not_before=0
-            )
+        held = self.waiting.filter(provisional=True)
+        ids = list(replacements)
+        for start in range(0, len(ids), PAGE):
+            found = held.filter(message_id__in=ids[start : start + PAGE])
+            for message_id in list(found.values_list("message_id", flat=True)):
+                message = replacements[message_id]
+                held.filter(message_id=message_id).update(
+                    body=message.body, way=message.way.value, source=message.source, provisional=False, not_before=0
+                )
 
     def claim(self, part: int, *, lease: float = 60.0) -> DatabaseClaim | None:
         with self.guard():

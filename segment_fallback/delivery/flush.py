@@ -70,7 +70,7 @@ class Transports(contextlib.ExitStack):
 def flush(
     aliases: Iterable[str] | None = None, *, parts: Iterable[int] | None = None, budget: float | None = None
 ) -> Report:
-    """Flush the buffers named, by default all; and of each the parts named, by default all.
+    """Flush the buffers named, by default all; of each the parts named, or else all of them and the spool too.
 
     ``budget``: seconds after which no further batch is started; by default FLUSH_BUDGET. Trouble with Segment
     or with a buffer does not raise; it is logged and in the report.
@@ -79,11 +79,8 @@ def flush(
     report = Report()
     deadline = time.monotonic() + (settings.FLUSH_BUDGET if budget is None else budget)
     lease = 4 * settings.SEND_TIMEOUT
-    try:
-        report.unspooled = acceptance.drain(lease)
-    except (BufferUnavailable, LeaseLost) as error:
-        report.trouble = str(error)
-        logger.error("the spool could not be drained: %s", error)
+    if parts is None:
+        drain(report, lease)
     with Transports() as transports:
         for alias in list(buffers) if aliases is None else aliases:
             buffer = buffers[alias]
@@ -103,6 +100,15 @@ def flush(
                     logger.error("flush of %r failed: %s", alias, error)
                     break
     return report
+
+
+def drain(report: Report, lease: float) -> None:
+    """Bring what the spool holds back into the buffer."""
+    try:
+        report.unspooled = acceptance.drain(lease)
+    except (BufferUnavailable, LeaseLost) as error:
+        report.trouble = str(error)
+        logger.error("the spool could not be drained: %s", error)
 
 
 class Flusher:

@@ -17,7 +17,6 @@ from django.db import connections
 
 from segment_fallback.buffers import buffers
 from segment_fallback.conf import get_settings
-from segment_fallback.exceptions import SegmentFallbackError
 from segment_fallback.intake.outcome import Outcome
 from segment_fallback.message import Way
 
@@ -54,7 +53,7 @@ class Tally:
             return
         try:
             buffers["default"].add_counts(pending)
-        except SegmentFallbackError as error:
+        except Exception as error:  # noqa: BLE001 - a count that fails must not fail the hit that it counts
             logger.warning("outcomes of %d hits could not be counted yet: %s", pending.total(), error)
             with self._lock:
                 self._pending.update(pending)

@@ -70,5 +70,5 @@ def csp_nonce(request: HttpRequest) -> str | None:
     for attribute in ("csp_nonce", "_csp_nonce"):
         nonce = getattr(request, attribute, None)
         if nonce is not None:
-            return str(nonce) or None
+            return str(nonce)
     return None

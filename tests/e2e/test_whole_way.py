@@ -21,7 +21,7 @@ ARRIVES = 30.0
 def site(
     request: pytest.FixtureRequest, segment: LocalSegment, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    dynamodb = None if request.param == "SQLite" else request.getfixturevalue("dynamodb_local")
+    dynamodb = None if request.param == "SQLite" else request.getfixturevalue("dynamodb_local_url")
     directory: Path = tmp_path_factory.mktemp("site")
     with running_site(directory, segment, dynamodb) as site:
         yield site

@@ -1,0 +1,269 @@
+from __future__ import annotations
+
+import io
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+from django.core.checks import CheckMessage, run_checks
+from django.core.management import call_command
+from django.core.management.base import SystemCheckError
+from django.test import override_settings
+from django.urls import clear_url_caches, include, path
+
+import segment_fallback
+
+OURS = "segment_fallback.middleware.SegmentMiddleware"
+SECURITY = "django.middleware.security.SecurityMiddleware"
+SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
+
+
+def found(*, deploy: bool = False, **keys: Any) -> list[CheckMessage]:
+    """What Django's checks say of these keys of SEGMENT_FALLBACK; only our findings."""
+    return found_in(keys, deploy=deploy)
+
+
+def found_in(keys: dict[str, Any], *, deploy: bool = False) -> list[CheckMessage]:
+    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", **keys}):
+        return ours(deploy=deploy)
+
+
+def ours(*, deploy: bool = False) -> list[CheckMessage]:
+    messages = run_checks(include_deployment_checks=deploy)
+    return [message for message in messages if (message.id or "").startswith("segment_fallback.")]
+
+
+def one(messages: list[CheckMessage], number: str) -> CheckMessage:
+    """The only finding, which has this number and says what to do."""
+    assert [message.id for message in messages] == [f"segment_fallback.{number}"]
+    assert messages[0].hint
+    return messages[0]
+
+
+@pytest.fixture
+def urlconf(settings: Any) -> Iterator[ModuleType]:
+    """An empty ROOT_URLCONF; the test adds its urlpatterns."""
+    module: Any = ModuleType("tests_checks_urlconf")
+    module.urlpatterns = []
+    sys.modules[module.__name__] = module
+    settings.ROOT_URLCONF = module.__name__
+    clear_url_caches()
+    yield module
+    del sys.modules[module.__name__]
+    clear_url_caches()
+
+
+def mount(module: Any, prefix: str) -> None:
+    module.urlpatterns = [path(prefix, include("segment_fallback.urls"))]
+    clear_url_caches()
+
+
+def test_clean_set_up_is_silent() -> None:
+    assert run_checks() == []
+    assert ours(deploy=True) == []
+
+
+def test_check_command_fails_with_text_hint_and_id() -> None:
+    with (
+        override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", "PATIENCE": "5"}),
+        pytest.raises(SystemCheckError) as caught,
+    ):
+        call_command("check", stdout=io.StringIO())
+    assert (
+        "(segment_fallback.E003) SEGMENT_FALLBACK['PATIENCE'] must be a number, not str.\n"
+        "\tHINT: Until then its default is used."
+    ) in str(caught.value)
+
+
+@pytest.mark.parametrize("raw", [{}, {"GZIP": True}])
+def test_e001_without_write_key(raw: dict[str, Any]) -> None:
+    with override_settings(SEGMENT_FALLBACK=raw):
+        message = one(ours(), "E001")
+    assert message.msg == "SEGMENT_FALLBACK['WRITE_KEY'] is not set."
+    assert "write '' to switch tracking off" in str(message.hint)
+
+
+def test_e001_without_the_setting(settings: Any) -> None:
+    del settings.SEGMENT_FALLBACK
+    one(ours(), "E001")
+
+
+@pytest.mark.parametrize(
+    ("key", "hint"),
+    [
+        ("write_key", "Did you mean 'WRITE_KEY'?"),
+        ("BUFFER", "Did you mean 'BUFFERS'?"),
+        ("HONOR_GPC", "Did you mean 'HONOUR_GPC'?"),
+        ("XYZ", "The keys are WRITE_KEY, API_HOST, "),
+    ],
+)
+def test_e002_names_the_key_that_was_meant(key: str, hint: str) -> None:
+    message = one(found_in({key: 1}), "E002")
+    assert message.msg == f"SEGMENT_FALLBACK has no key {key!r}."
+    assert str(message.hint).startswith(hint)
+
+
+@pytest.mark.parametrize("key", ["WRITE_KEY", "API_HOST"])
+def test_e003_for_a_wrong_type_is_the_only_finding(key: str) -> None:
+    message = one(found_in({key: None}), "E003")
+    assert message.msg == f"SEGMENT_FALLBACK[{key!r}] must be a string, not NoneType."
+
+
+@pytest.mark.parametrize("raw", [None, "wk"])
+def test_e003_for_settings_that_are_no_dict(raw: Any) -> None:
+    with override_settings(SEGMENT_FALLBACK=raw):
+        assert "SEGMENT_FALLBACK must be a dict" in one(ours(), "E003").msg
+
+
+def test_e004_for_a_wrong_value() -> None:
+    message = one(found(API_HOST="api.segment.io"), "E004")
+    assert message.msg.startswith("SEGMENT_FALLBACK['API_HOST'] must be an origin")
+
+
+@pytest.mark.parametrize(
+    ("config", "text"),
+    [
+        ({"BACKEND": "nowhere.Buffer"}, "cannot import 'nowhere.Buffer'"),
+        ({"BACKEND": "Buffer"}, "cannot import 'Buffer'"),
+        ({"BACKEND": "segment_fallback.buffers.database.Missing"}, "cannot import"),
+        ({"BACKEND": "segment_fallback.message.encode"}, "is not a Buffer"),
+        ({"BACKEND": "segment_fallback.message.Message"}, "is not a Buffer"),
+        ({"BACKEND": "segment_fallback.buffers.database.DatabaseBuffer", "OPTIONS": {"colour": 1}}, "'colour'"),
+        ({"BACKEND": "segment_fallback.buffers.database.DatabaseBuffer", "OPTIONS": {"parts": 0}}, "parts must be"),
+    ],
+)
+def test_e005_for_a_buffer_that_cannot_be_made(config: dict[str, Any], text: str) -> None:
+    message = one(found(BUFFERS={"default": config}), "E005")
+    assert text in message.msg
+    assert "['BUFFERS']['default']" in message.msg
+    assert "segment_fallback.buffers.database.DatabaseBuffer" in str(message.hint)
+
+
+def test_e005_names_the_alias_among_several() -> None:
+    good = {"BACKEND": "segment_fallback.buffers.database.DatabaseBuffer"}
+    assert "['old']" in one(found(BUFFERS={"default": good, "old": {"BACKEND": "nowhere.Buffer"}}), "E005").msg
+
+
+def test_e006_where_the_urls_are_not_mounted(urlconf: ModuleType) -> None:
+    message = one(ours(), "E006")
+    assert message.msg == "The URLs of segment_fallback are not mounted."
+    assert "path('s/', include('segment_fallback.urls'))" in str(message.hint)
+
+
+def test_e006_without_a_root_urlconf(settings: Any) -> None:
+    del settings.ROOT_URLCONF
+    one(ours(), "E006")
+
+
+def test_e007_for_a_database_that_does_not_exist() -> None:
+    config = {"BACKEND": "segment_fallback.buffers.database.DatabaseBuffer", "OPTIONS": {"using": "events"}}
+    message = one(found(BUFFERS={"default": config}), "E007")
+    assert "'events'" in message.msg
+    assert message.hint == "Write one of default."
+
+
+@pytest.mark.parametrize("user_id", ["nowhere.user_id", "user_id", "", "tests.settings.SECRET_KEY"])
+def test_e008_for_a_user_id_that_is_no_function(user_id: str) -> None:
+    message = one(found(USER_ID=user_id), "E008")
+    assert message.msg == f"SEGMENT_FALLBACK['USER_ID']: {user_id!r} is not a function."
+
+
+def test_user_id_that_is_a_function_is_silent() -> None:
+    assert found(USER_ID="django.utils.encoding.force_str") == []
+
+
+def test_w001_where_tracking_is_switched_off() -> None:
+    assert "nothing is tracked" in one(found(WRITE_KEY=""), "W001").msg
+
+
+@pytest.mark.parametrize(
+    ("prefix", "word"),
+    [
+        ("tracking/", "tracking"),
+        ("analytics/", "analytics"),
+        ("a/Pixel/", "Pixel"),
+        ("my-events/", "events"),
+        ("segment/", "segment"),
+        ("collect.d/", "collect"),
+    ],
+)
+def test_w002_for_a_mount_that_lists_name(urlconf: ModuleType, prefix: str, word: str) -> None:
+    mount(urlconf, prefix)
+    message = one(ours(), "W002")
+    assert f"has the segment {word!r}" in message.msg
+    assert f"'/{prefix}" in message.msg
+    assert "ENDPOINT_NAME" in str(message.hint)
+
+
+def test_w002_for_an_endpoint_name_that_lists_name() -> None:
+    assert "'stats'" in one(found(ENDPOINT_NAME="stats"), "W002").msg
+
+
+@pytest.mark.parametrize("prefix", ["s/", "", "shop/overviews/", "blog/trackside/", "catalogs/", "readings/"])
+def test_mount_that_lists_do_not_name_is_silent(urlconf: ModuleType, prefix: str) -> None:
+    mount(urlconf, prefix)
+    assert ours() == []
+
+
+def test_w003_for_the_middleware_twice(settings: Any) -> None:
+    settings.MIDDLEWARE = [OURS, SECURITY, OURS]
+    assert "more than once" in one(ours(), "W003").msg
+
+
+@pytest.mark.parametrize(("order", "first"), [([SESSIONS, OURS], SESSIONS), ([SECURITY, SESSIONS, OURS], SESSIONS)])
+def test_w004_for_the_middleware_after_others(settings: Any, order: list[str], first: str) -> None:
+    settings.MIDDLEWARE = order
+    message = one(ours(), "W004")
+    assert message.msg == f"MIDDLEWARE has {first!r} before SegmentMiddleware."
+    assert "to the first place" in str(message.hint)
+
+
+@pytest.mark.parametrize("order", [[], [OURS], [OURS, SECURITY, SESSIONS], [SECURITY, OURS, SESSIONS], [SESSIONS]])
+def test_middleware_first_or_absent_is_silent(settings: Any, order: list[str]) -> None:
+    settings.MIDDLEWARE = order
+    assert ours() == []
+
+
+@pytest.mark.parametrize("region", [None, "eu-central-1"])
+def test_w006_where_dynamodb_has_no_region(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, region: str | None) -> None:
+    for variable in ("AWS_REGION", "AWS_DEFAULT_REGION", "AWS_PROFILE", "AWS_DEFAULT_PROFILE"):
+        monkeypatch.delenv(variable, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    if region:
+        monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    messages = found(BUFFERS={"default": {"BACKEND": "segment_fallback.buffers.dynamodb.DynamoDBBuffer"}})
+    assert messages == [] if region else "region" in one(messages, "W006").msg
+
+
+@pytest.mark.parametrize(
+    ("hosts", "allowed", "silent"),
+    [
+        (["*"], None, False),
+        (["shop.example", "*"], None, False),
+        (["shop.example"], ["*"], False),
+        (["*"], ["shop.example"], True),
+        (["shop.example"], None, True),
+    ],
+)
+def test_w005_where_any_host_may_report(settings: Any, hosts: list[str], allowed: Any, silent: bool) -> None:
+    settings.ALLOWED_HOSTS = hosts
+    assert found(ALLOWED_HOSTS=allowed) == []  # it belongs to `check --deploy`
+    messages = found(deploy=True, ALLOWED_HOSTS=allowed)
+    if silent:
+        assert messages == []
+    else:
+        assert "ALLOWED_HOSTS" in str(one(messages, "W005").hint)
+
+
+def test_check_ids_are_used_once_and_tested() -> None:
+    sources = [file.read_text("utf-8") for file in Path(segment_fallback.__file__).parent.rglob("*.py")]
+    used = [number for text in sources for number in re.findall(r"""(?:\{ID\}|segment_fallback\.)([EW]\d{3})""", text)]
+    assert len(used) >= 13
+    assert sorted(used) == sorted(set(used))
+    tests = "".join(file.read_text("utf-8") for file in Path(__file__).parent.rglob("test_*.py"))
+    untested = {number for number in used if number not in tests}
+    assert not untested, f"no test looks for {untested}"
