@@ -1,0 +1,406 @@
+"""Messages in DynamoDB: for serverless sites, and for scale. The only module that imports boto3.
+
+Two tables, made by ``manage.py segment_table --create``, so that a flush reads nothing but messages:
+
+``<table>``        key ``messageId``: ``body``, ``way``, ``created``; ``provisional`` and ``notBefore`` where they apply
+``<table>-state``  key ``id``: ``lease#<part>``, ``count#<hour>`` and ``dead#<messageId>``
+
+An item never moves from one Scan segment to another, so a segment is a part, and claims nothing by the item:
+an event of up to 1 KB costs one write unit to put and one to delete. A flush of an empty part costs two write
+units (claim and release) and one read unit.
+
+Only counts expire by TTL: DynamoDB deletes such items without a word, and nothing accepted may be lost.
+Times are milliseconds since 1970, but for ``expires`` (DynamoDB's TTL) and hours, which are seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlsplit
+
+from django.core import checks
+
+from segment_fallback.buffers.base import FAR_AHEAD, MAX_BACK_OFF, Buffer, Claim, Counts, LeaseLost, Waiting, now_ms
+from segment_fallback.conf import DEFAULT_SOURCE
+from segment_fallback.exceptions import BufferUnavailable, MissingExtra
+from segment_fallback.message import Message, Way
+
+try:
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+except ImportError as error:
+    raise MissingExtra("DynamoDBBuffer", "dynamodb") from error
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb import DynamoDBClient
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, WriteRequestTypeDef
+
+Item = Mapping[str, Any]
+"""An item in DynamoDB's own notation: ``{"created": {"N": "1"}}``."""
+Answer = TypeVar("Answer", bound=Mapping[str, Any])
+
+BATCH = 25
+"""Items in one BatchWriteItem: DynamoDB's limit."""
+KEEP_COUNTS = 90 * 86_400
+"""Seconds after which counts expire."""
+MAX_DOUBTS = 3_000
+"""Doubts kept, the oldest first: more might not fit in an item's 400 KB, for an id may have 99 characters."""
+NO_CREDENTIALS = 30.0
+"""Seconds for which a client without credentials is kept: the search for them may itself be slow."""
+
+# A visitor waits for a put: what does not answer by then goes to the spool.
+CONFIG = Config(
+    connect_timeout=1,
+    read_timeout=3,
+    retries={"mode": "standard", "total_max_attempts": 2},
+    max_pool_connections=50,
+    tcp_keepalive=True,
+    user_agent_extra="django-segment-fallback",
+)
+
+IS_NEW = "attribute_not_exists(messageId)"
+IS_NEW_OR_PROVISIONAL = f"{IS_NEW} OR provisional = :true"
+
+_CREDENTIALS = "no usable credentials: give the process a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
+_THROTTLED = "throttled: make the tables on demand, or raise their capacity or the account's quota"
+_UNREACHABLE = "no answer: check region, endpoint_url and the network's way there"
+ADVICE = {
+    "ResourceNotFoundException": "it or its state table does not exist: run manage.py segment_table --create",
+    "AccessDeniedException": "not allowed: manage.py segment_table --policy prints the IAM policy that is needed",
+    "ProvisionedThroughputExceededException": _THROTTLED,
+    "ThrottlingException": _THROTTLED,
+    "RequestLimitExceeded": _THROTTLED,
+    "UnrecognizedClientException": _CREDENTIALS,
+    "InvalidSignatureException": _CREDENTIALS,
+    "ExpiredTokenException": _CREDENTIALS,
+    "NoCredentialsError": _CREDENTIALS,
+    "PartialCredentialsError": _CREDENTIALS,
+    "CredentialRetrievalError": _CREDENTIALS,
+    "NoRegionError": "no region: write the option 'region', or set AWS_DEFAULT_REGION",
+    "ConnectionError": _UNREACHABLE,
+    "HTTPClientError": _UNREACHABLE,
+}
+"""What to do, by DynamoDB's error code or the class of botocore's error."""
+
+
+class DynamoDBBuffer(Buffer):
+    """Messages in a DynamoDB table.
+
+    ``table``: its name; that of the state table is ``<table>-state``. ``parts``: how many flushers may work at
+    once; it may be changed at any time. ``region``, ``endpoint_url``: as boto3 finds them, by default.
+    ``client``: further arguments of boto3's ``Session.client()``, such as ``aws_access_key_id``; its ``config``
+    wins over ours.
+    """
+
+    def __init__(
+        self,
+        *,
+        table: str = "segment-messages",
+        parts: int = 4,
+        region: str | None = None,
+        endpoint_url: str | None = None,
+        client: Mapping[str, Any] | None = None,
+    ) -> None:
+        if not re.fullmatch(r"[A-Za-z0-9_.-]{3,249}", table):
+            raise ValueError(f"table must be 3 to 249 ASCII letters, digits, '_', '-' or '.', not {table!r}")
+        if parts not in range(1, 1_000_001):
+            raise ValueError(f"parts must be a whole number from 1 to 1,000,000, not {parts!r}")
+        if endpoint_url is not None and not re.match(r"https?://[^/]", endpoint_url):
+            raise ValueError(f"endpoint_url must be like 'http://localhost:8000', not {endpoint_url!r}")
+        self.table = table
+        self.state_table = f"{table}-state"
+        self.parts = parts
+        self._options = {**(client or {}), "region_name": region, "endpoint_url": endpoint_url}
+        self._lock = threading.Lock()
+        self._client: DynamoDBClient | None = None
+        self._client_made = 0.0
+
+    @property
+    def client(self) -> DynamoDBClient:
+        """The process's one client, which its threads share. Made at its first use."""
+        client = self._client
+        if client is None:
+            with self._lock, self.guard():
+                client = self._client
+                if client is None:
+                    config = CONFIG.merge(self._options.get("config") or Config())
+                    client = boto3.Session().client("dynamodb", **{**self._options, "config": config})
+                    self._client, self._client_made = client, time.monotonic()
+        return client
+
+    def joins_writes(self) -> bool:
+        # A conditional write has one item: joined, the puts of many threads would only queue behind each other.
+        return False
+
+    def write(self, messages: Sequence[Message]) -> None:
+        """One conditional PutItem a message. Where it raises, some messages may be stored already."""
+        now = now_ms()
+        for message in messages:
+            item: dict[str, AttributeValueTypeDef] = {
+                "messageId": {"S": message.message_id},
+                "body": {"S": message.body.decode()},
+                "way": {"S": message.way.value},
+                "created": {"N": str(now)},
+            }
+            if message.provisional:
+                item["provisional"] = {"BOOL": True}
+            if message.source != DEFAULT_SOURCE:
+                item["source"] = {"S": message.source}
+            if message.hold:
+                item["notBefore"] = {"N": str(now + round(message.hold * 1000))}
+            condition: dict[str, Any] = {"ConditionExpression": IS_NEW}
+            if message.way is Way.JAVASCRIPT:
+                values = {":true": {"BOOL": True}}
+                condition = {"ConditionExpression": IS_NEW_OR_PROVISIONAL, "ExpressionAttributeValues": values}
+            self.attempt(self.client.put_item, TableName=self.table, Item=item, **condition)
+
+    def claim(self, part: int, *, lease: float = 60.0) -> DynamoDBClaim | None:
+        claim = DynamoDBClaim(self, part, lease)
+        return claim if claim.take() else None
+
+    def depth(self) -> int:
+        """How many messages wait. Reads the whole table: half a read unit for each 4 KB that wait."""
+        return sum(page["Count"] for page in self.scan(TableName=self.table, Select="COUNT"))
+
+    def oldest(self) -> int | None:
+        """When the oldest waiting message was accepted. Costs as much as ``depth``."""
+        pages = self.scan(TableName=self.table, ProjectionExpression="created")
+        return min((int(item["created"]["N"]) for page in pages for item in page["Items"]), default=None)
+
+    def dead_letters(self) -> Iterator[tuple[Waiting, str]]:
+        """The dead letters, all read before the first is given, for the sake of their order."""
+        letters = list(self._state("dead#"))
+        letters.sort(key=lambda item: (int(item["buried"]["N"]), int(item["created"]["N"])))
+        for item in letters:
+            yield _waiting(item, key=item["id"]["S"]), item["reason"]["S"]
+
+    def add_counts(self, counts: Counts) -> None:
+        """Add to the counts: one write an hour named. An answer that is lost on its way may make it count twice."""
+        hours: dict[int, dict[str, int]] = {}
+        for (hour, way, outcome), number in counts.items():
+            hours.setdefault(hour, {})[f"{way}#{outcome}"] = number
+        for hour, numbers in hours.items():
+            sums = ", ".join(f"#{index} :{index}" for index in range(len(numbers)))
+            values = {f":{index}": {"N": str(number)} for index, number in enumerate(numbers.values())}
+            self.attempt(
+                self.client.update_item,
+                TableName=self.state_table,
+                Key={"id": {"S": f"count#{hour}"}},
+                UpdateExpression=f"SET expires = :expires ADD {sums}",
+                ExpressionAttributeNames={f"#{index}": name for index, name in enumerate(numbers)},
+                ExpressionAttributeValues={":expires": {"N": str(hour + KEEP_COUNTS)}, **values},
+            )
+
+    def counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
+        """The counts from ``since``, of the last 90 days. Reads the whole state table, dead letters too."""
+        counts = {}
+        for item in self._state("count#"):
+            hour = int(item["id"]["S"].removeprefix("count#"))
+            for name, value in item.items():
+                way, separator, outcome = name.partition("#")
+                if separator and hour >= since:
+                    counts[hour, way, outcome] = int(value["N"])
+        return counts
+
+    def check(self) -> list[checks.CheckMessage]:
+        try:
+            if self._options["region_name"] or boto3.Session().region_name:
+                return []
+            problem = "DynamoDBBuffer finds no AWS region."
+        except BotoCoreError as error:
+            problem = f"DynamoDBBuffer cannot read AWS's configuration: {error}."
+        hint = "Write the option 'region', such as 'eu-central-1', or set AWS_DEFAULT_REGION where the site runs."
+        return [checks.Warning(problem, hint=hint, id="segment_fallback.W006")]
+
+    def scan(self, **options: Any) -> Iterator[Mapping[str, Any]]:
+        """The pages of a Scan, each read (up to 1 MB) when it is asked for."""
+        with self.guard():
+            yield from self.client.get_paginator("scan").paginate(**options)
+
+    def _state(self, prefix: str) -> Iterator[Item]:
+        """The items of the state table whose id begins so."""
+        where = {
+            "FilterExpression": "begins_with(id, :prefix)",
+            "ExpressionAttributeValues": {":prefix": {"S": prefix}},
+        }
+        for page in self.scan(TableName=self.state_table, ConsistentRead=True, **where):
+            yield from page["Items"]
+
+    def attempt(self, operation: Callable[..., Answer], **request: Any) -> Answer | None:
+        """The operation's answer, or None where its condition does not hold. Raises BufferUnavailable."""
+        with self.guard():
+            try:
+                return operation(**request)
+            except self.client.exceptions.ConditionalCheckFailedException:
+                return None
+
+    def write_batches(self, table: str, requests: Sequence[WriteRequestTypeDef]) -> None:
+        """Write and delete items, 25 at a time; what DynamoDB leaves undone is sent again, ever more slowly."""
+        for start in range(0, len(requests), BATCH):
+            undone: Mapping[str, Any] = {table: requests[start : start + BATCH]}
+            for pause in _pauses():
+                time.sleep(pause)
+                with self.guard():
+                    undone = self.client.batch_write_item(RequestItems=undone)["UnprocessedItems"]
+                if not undone:
+                    break
+            else:
+                raise BufferUnavailable(f"{self._where()}: {_THROTTLED} ({len(undone[table])} writes left undone)")
+
+    @contextmanager
+    def guard(self) -> Iterator[None]:
+        """boto3's errors as ours, with what to do about them."""
+        try:
+            yield
+        except (BotoCoreError, ClientError) as error:
+            if isinstance(error, NoCredentialsError) and time.monotonic() > self._client_made + NO_CREDENTIALS:
+                self._client = None
+            names = [cls.__name__ for cls in type(error).__mro__]
+            if isinstance(error, ClientError):
+                names = [error.response.get("Error", {}).get("Code", "")]
+            advice = next((f"{ADVICE[name]} ({error})" for name in names if name in ADVICE), str(error))
+            raise BufferUnavailable(f"{self._where()}: {advice}") from error
+
+    def _where(self) -> str:
+        client = self._client
+        region = client.meta.region_name if client else self._options["region_name"]
+        endpoint = client.meta.endpoint_url if client else self._options["endpoint_url"]
+        place = urlsplit(endpoint or "").netloc.rpartition("@")[2] or "its default endpoint"
+        return f"DynamoDB table {self.table!r} in region {region or 'unknown'} at {place}"
+
+
+class DynamoDBClaim(Claim):
+    """The lease is one item a part, taken by one conditional UpdateItem."""
+
+    def __init__(self, buffer: DynamoDBBuffer, part: int, lease: float) -> None:
+        super().__init__(part, lease)
+        self._buffer = buffer
+
+    def take(self) -> bool:
+        """Whether the part is ours now."""
+        # "heldBy = :me": the first answer may have been lost, and botocore have tried again.
+        free = "attribute_not_exists(heldUntil) OR heldUntil <= :now OR heldUntil > :far OR heldBy = :me"
+        may_try = "attribute_not_exists(notBefore) OR notBefore <= :now OR notBefore > :far"
+        now = now_ms()
+        lease = self._update(
+            "SET heldBy = :me, heldUntil = :until",
+            f"({free}) AND ({may_try})",
+            until=now + round(self.lease * 1000),
+            now=now,
+            far=now + round(FAR_AHEAD * 1000),
+        )
+        if lease is None:
+            return False
+        self.failures = int(lease.get("failures", {"N": "0"})["N"])
+        self.doubts = json.loads(lease.get("doubts", {"S": "{}"})["S"])
+        return True
+
+    def messages(self) -> Iterator[Waiting]:
+        """The waiting messages, by pages of up to 1 MB in no order, each of them oldest first."""
+        now = now_ms()
+        segment = {"Segment": self.part, "TotalSegments": self._buffer.parts}
+        for page in self._buffer.scan(TableName=self._buffer.table, ConsistentRead=True, **segment):
+            due = [item for item in page["Items"] if int(item.get("notBefore", {"N": "0"})["N"]) <= now]
+            yield from sorted((_waiting(item, key=item["messageId"]["S"]) for item in due), key=lambda m: m.created)
+
+    def renew(self) -> None:
+        until = now_ms() + round(self.lease * 1000)
+        if self._update("SET heldUntil = :until", "heldBy = :me", until=until) is None:
+            raise LeaseLost(f"part {self.part} has another flusher")
+
+    def save_doubts(self) -> None:
+        """Beside the lease; until they are settled, each write of it costs a unit for about 15 of them."""
+        oldest = sorted(self.doubts.items(), key=lambda doubt: doubt[1])[:MAX_DOUBTS]
+        doubts: AttributeValueTypeDef = {"S": json.dumps(dict(oldest), separators=(",", ":"))}
+        self._update("SET doubts = :doubts", "heldBy = :me", values={":doubts": doubts})
+
+    def ack(self, batch: Sequence[Waiting]) -> None:
+        self._delete(batch)
+        if self.failures:
+            self._update("REMOVE failures", "heldBy = :me")
+            self.failures = 0
+        self._settle(batch)
+
+    def bury(self, batch: Sequence[Waiting], reason: str) -> None:
+        """Dead letters first: killed in between, a message is both, and the next flush buries it again."""
+        buried = str(now_ms())
+        letters: list[WriteRequestTypeDef] = [
+            {
+                "PutRequest": {
+                    "Item": {
+                        "id": {"S": f"dead#{m.message_id}"},
+                        "messageId": {"S": m.message_id},
+                        "body": {"S": m.body.decode()},
+                        "way": {"S": m.way},
+                        "source": {"S": m.source},
+                        "created": {"N": str(m.created)},
+                        "buried": {"N": buried},
+                        "reason": {"S": reason[:200]},
+                    }
+                }
+            }
+            for m in batch
+        ]
+        self._buffer.write_batches(self._buffer.state_table, letters)
+        self._delete(batch)
+        self._settle(batch)
+
+    def back_off(self, seconds: float) -> None:
+        self.failures += 1
+        self._update(
+            "SET notBefore = :then, failures = :failures REMOVE heldBy, heldUntil",
+            "heldBy = :me",
+            then=now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000),
+            failures=self.failures,
+        )
+
+    def release(self) -> None:
+        self._update("REMOVE heldBy, heldUntil", "heldBy = :me")
+
+    def _delete(self, batch: Sequence[Waiting]) -> None:
+        deletes: list[WriteRequestTypeDef] = [{"DeleteRequest": {"Key": {"messageId": {"S": m.key}}}} for m in batch]
+        self._buffer.write_batches(self._buffer.table, deletes)
+
+    def _update(
+        self,
+        change: str,
+        condition: str,
+        values: Mapping[str, AttributeValueTypeDef] | None = None,
+        **numbers: int,
+    ) -> Item | None:
+        """Change the part's lease, and what it is then; None where the condition does not hold."""
+        answer = self._buffer.attempt(
+            self._buffer.client.update_item,
+            TableName=self._buffer.state_table,
+            Key={"id": {"S": f"lease#{self.part}"}},
+            UpdateExpression=change,
+            ConditionExpression=condition,
+            ExpressionAttributeValues={
+                ":me": {"S": self.owner},
+                **(values or {}),
+                **{f":{name}": {"N": str(number)} for name, number in numbers.items()},
+            },
+            ReturnValues="ALL_NEW",
+        )
+        return None if answer is None else answer.get("Attributes", {})
+
+
+def _waiting(item: Item, *, key: str) -> Waiting:
+    body = item["body"]["S"].encode()
+    source = item.get("source", {"S": DEFAULT_SOURCE})["S"]
+    return Waiting(key, item["messageId"]["S"], body, item["way"]["S"], int(item["created"]["N"]), source)
+
+
+def _pauses() -> Iterator[float]:
+    """Seconds before each of nine tries: none before the first, then up to 0.05 · 2ⁿ, at most 2, at random."""
+    yield 0.0
+    for doublings in range(8):
+        yield random.uniform(0, min(0.05 * 2**doublings, 2.0))  # noqa: S311 - jitter

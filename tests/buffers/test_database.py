@@ -1,0 +1,126 @@
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.core.management import call_command
+from django.db import connections, transaction
+from pytest_django import DjangoDbBlocker
+
+from segment_fallback.buffers import make_buffer
+from segment_fallback.buffers.base import Buffer
+from segment_fallback.buffers.database import DatabaseBuffer
+from segment_fallback.exceptions import BufferUnavailable
+from segment_fallback.models import DeadLetter, Lease, OutcomeCount, WaitingMessage
+from tests.buffers.contract import HOUR, BufferContract, Make, claimed, event, javascript, pixel, waiting
+
+BACKEND = "segment_fallback.buffers.database.DatabaseBuffer"
+
+
+@contextlib.contextmanager
+def _database(alias: str, path: Path, blocker: DjangoDbBlocker) -> Iterator[str]:
+    connections.databases[alias] = {**connections.databases["default"], "NAME": str(path)}
+    with blocker.unblock():
+        try:
+            yield alias
+        finally:
+            connections[alias].close()
+            del connections[alias], connections.databases[alias]
+
+
+@pytest.fixture(scope="module")
+def sqlite(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """Alias of a database in a file: threads cannot share one in memory."""
+    path = tmp_path_factory.mktemp("database") / "db.sqlite3"
+    with _database("sqlite", path, django_db_blocker) as alias:
+        call_command("migrate", database=alias, verbosity=0)
+        yield alias
+
+
+@pytest.fixture
+def empty_sqlite(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
+    """Alias of a database without tables."""
+    with _database("empty", tmp_path / "db.sqlite3", django_db_blocker) as alias:
+        yield alias
+
+
+class TestContract(BufferContract):
+    @pytest.fixture
+    def make(self, sqlite: str) -> Make:
+        for model in (WaitingMessage, DeadLetter, Lease, OutcomeCount):
+            model._default_manager.using(sqlite).all().delete()
+
+        def make(*, parts: int = 1) -> Buffer:
+            return DatabaseBuffer(using=sqlite, parts=parts)
+
+        return make
+
+
+@pytest.mark.django_db
+def test_database_is_the_routers_by_default() -> None:
+    buffer = make_buffer("default", {"BACKEND": BACKEND})
+    buffer.put([event()])
+    assert WaitingMessage.objects.count() == buffer.depth() == 1
+
+
+OPERATIONS: dict[str, Callable[[Buffer], object]] = {
+    "put": lambda buffer: buffer.put([event(), javascript("j")]),
+    "claim": lambda buffer: buffer.claim(0),
+    "depth": lambda buffer: buffer.depth(),
+    "oldest": lambda buffer: buffer.oldest(),
+    "dead_letters": lambda buffer: list(buffer.dead_letters()),
+    "add_counts": lambda buffer: buffer.add_counts({(HOUR, "pixel", "accepted"): 1}),
+    "counts": lambda buffer: buffer.counts(),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_error_of_the_database_is_ours_and_names_it(empty_sqlite: str, name: str) -> None:
+    with pytest.raises(BufferUnavailable, match="the database 'empty' failed: no such table"):
+        OPERATIONS[name](DatabaseBuffer(using=empty_sqlite))
+
+
+def test_failing_put_leaves_the_callers_transaction_intact(empty_sqlite: str) -> None:
+    with transaction.atomic(using=empty_sqlite), connections[empty_sqlite].cursor() as cursor:
+        cursor.execute("CREATE TABLE orders (id INTEGER)")
+        with pytest.raises(BufferUnavailable):
+            DatabaseBuffer(using=empty_sqlite).put([event()])
+        cursor.execute("INSERT INTO orders VALUES (1)")
+    with connections[empty_sqlite].cursor() as cursor:
+        assert cursor.execute("SELECT COUNT(*) FROM orders").fetchone() == (1,)
+
+
+@pytest.mark.django_db
+def test_put_shares_the_fate_of_the_callers_transaction() -> None:
+    buffer = DatabaseBuffer()
+    with transaction.atomic():
+        buffer.put([event()])
+        transaction.set_rollback(True)
+    assert buffer.depth() == 0
+
+
+@pytest.mark.django_db
+def test_put_of_more_rows_than_a_statement_takes() -> None:
+    buffer = DatabaseBuffer()
+    buffer.put([pixel(number) for number in range(2500)])
+    buffer.put([javascript(number) for number in range(2500)])
+    assert {message.way for message in waiting(buffer)} == {"javascript"}
+    with claimed(buffer) as claim:
+        claim.ack(list(claim.messages()))
+    assert buffer.depth() == 0
+
+
+@pytest.mark.parametrize("options", [{"parts": 0}, {"parts": "4"}, {"part": 1}])
+def test_wrong_option_is_named(options: dict[str, object]) -> None:
+    with pytest.raises(ImproperlyConfigured, match="part"):
+        make_buffer("default", {"BACKEND": BACKEND, "OPTIONS": options})
+
+
+def test_check_names_a_database_that_is_not_there() -> None:
+    (found,) = DatabaseBuffer(using="warehouse").check()
+    assert found.id == "segment_fallback.E007"
+    assert "'warehouse'" in found.msg
+    assert "default" in str(found.hint)

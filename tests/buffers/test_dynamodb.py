@@ -1,0 +1,382 @@
+from __future__ import annotations
+
+import importlib
+import json
+import socket
+import sys
+import time
+from collections.abc import Callable, Mapping
+from types import SimpleNamespace
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from botocore.config import Config
+from django.core.exceptions import ImproperlyConfigured
+
+from segment_fallback.buffers import dynamodb, make_buffer
+from segment_fallback.buffers.base import Buffer, Claim, Waiting
+from segment_fallback.buffers.dynamodb import DynamoDBBuffer, DynamoDBClaim
+from segment_fallback.exceptions import BufferUnavailable, MissingExtra
+from segment_fallback.management.commands.segment_table import create, policy
+from tests.buffers.contract import HOUR, BufferContract, Make, at_once, claimed, event, javascript, names
+from tests.servers import free_port
+
+BACKEND = "segment_fallback.buffers.dynamodb.DynamoDBBuffer"
+CREDENTIALS = {"aws_access_key_id": "tests", "aws_secret_access_key": "tests"}
+
+
+def at(url: str, **options: Any) -> DynamoDBBuffer:
+    return DynamoDBBuffer(**{"endpoint_url": url, "region": "eu-central-1", "client": CREDENTIALS, **options})
+
+
+def maker(url: str) -> Make:
+    table = f"tests-{uuid4().hex}"
+    first = at(url, table=table)
+    create(first)
+
+    def make(*, parts: int = 1) -> Buffer:
+        buffer = at(url, table=table, parts=parts)
+        buffer._client = first.client  # boto3 takes its time to make one
+        return buffer
+
+    return make
+
+
+class TestContractOnMoto(BufferContract):
+    @pytest.fixture
+    def make(self, moto_url: str) -> Make:
+        return maker(moto_url)
+
+
+class TestContractOnDynamoDBLocal(BufferContract):
+    @pytest.fixture
+    def make(self, dynamodb_local_url: str) -> Make:
+        return maker(dynamodb_local_url)
+
+
+@pytest.fixture
+def buffer(dynamodb_local_url: str) -> DynamoDBBuffer:
+    buffer = at(dynamodb_local_url, table=f"tests-{uuid4().hex}", parts=1)
+    create(buffer)
+    return buffer
+
+
+def on(buffer: DynamoDBBuffer, happening: str, handler: Callable[..., Any]) -> None:
+    """Let botocore call the handler whenever this happens. https://botocore.amazonaws.com/v1/documentation/api/latest/topics/events.html"""
+    buffer.client.meta.events.register(happening, handler)
+
+
+def answer(status: int, body: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """What a handler of ``before-call`` returns in the place of DynamoDB's answer."""
+    return SimpleNamespace(status_code=status), {"ResponseMetadata": {}, **body}
+
+
+def refusal(code: str) -> tuple[Any, dict[str, Any]]:
+    return answer(400, {"Error": {"Code": code, "Message": "told by the test"}})
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds for which the module would have slept."""
+    pauses: list[float] = []
+    monkeypatch.setattr(dynamodb, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
+    return pauses
+
+
+# what it costs
+
+
+@pytest.fixture
+def units(buffer: DynamoDBBuffer) -> Callable[[], float]:
+    """The capacity units that were consumed since it was last called."""
+    consumed: list[float] = []
+
+    def ask(params: dict[str, Any], **kwargs: Any) -> None:
+        params["ReturnConsumedCapacity"] = "TOTAL"
+
+    def note(parsed: Mapping[str, Any], **kwargs: Any) -> None:
+        used = parsed["ConsumedCapacity"]
+        consumed.extend(table["CapacityUnits"] for table in (used if isinstance(used, list) else [used]))
+
+    for operation in ("PutItem", "UpdateItem", "BatchWriteItem", "Scan"):
+        on(buffer, f"before-parameter-build.dynamodb.{operation}", ask)
+        on(buffer, f"after-call.dynamodb.{operation}", note)
+
+    def units() -> float:
+        total = sum(consumed)
+        consumed.clear()
+        return total
+
+    return units
+
+
+def test_event_of_a_kilobyte_costs_two_writes(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
+    buffer.put([event("x" * 32, size=900)])
+    assert units() == 1
+    with claimed(buffer) as claim:
+        batch = list(claim.messages())
+        units()
+        claim.ack(batch)
+        assert units() == 1
+
+
+def test_flush_of_an_empty_part_costs_two_writes_and_a_read(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
+    with claimed(buffer) as claim:
+        assert units() == 1
+        assert list(claim.batches()) == []
+        assert units() <= 1
+    assert units() == 1
+
+
+def test_counts_of_an_hour_cost_one_write(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
+    buffer.add_counts({(HOUR, way, outcome): 1 for way in ("pixel", "noscript") for outcome in ("accepted", "bot")})
+    assert units() == 1
+
+
+# what goes wrong
+
+WAITING = Waiting("m", "m", b"{}", "pixel", 1)
+OPERATIONS: dict[str, Callable[[DynamoDBBuffer, Claim], object]] = {
+    "put": lambda buffer, claim: buffer.put([event(), javascript("j")]),
+    "claim": lambda buffer, claim: buffer.claim(0),
+    "depth": lambda buffer, claim: buffer.depth(),
+    "oldest": lambda buffer, claim: buffer.oldest(),
+    "dead_letters": lambda buffer, claim: list(buffer.dead_letters()),
+    "add_counts": lambda buffer, claim: buffer.add_counts({(HOUR, "pixel", "accepted"): 1}),
+    "counts": lambda buffer, claim: buffer.counts(),
+    "messages": lambda buffer, claim: list(claim.messages()),
+    "renew": lambda buffer, claim: claim.renew(),
+    "ack": lambda buffer, claim: claim.ack([WAITING]),
+    "bury": lambda buffer, claim: claim.bury([WAITING], "no"),
+    "back_off": lambda buffer, claim: claim.back_off(1),
+    "release": lambda buffer, claim: claim.release(),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_missing_table_names_the_command_that_makes_it(dynamodb_local_url: str, name: str) -> None:
+    buffer = at(dynamodb_local_url, table="tests-nowhere")
+    wanted = r"DynamoDB table 'tests-nowhere' in region eu-central-1 at 127\.0\.0\.1:.*manage.py segment_table --create"
+    with pytest.raises(BufferUnavailable, match=wanted):
+        OPERATIONS[name](buffer, DynamoDBClaim(buffer, 0, 60))
+
+
+def test_closed_endpoint_is_unavailable() -> None:
+    url = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(BufferUnavailable, match=f"at {url[7:]}: no answer: check region, endpoint_url"):
+        at(url).put([event()])
+
+
+def test_silent_endpoint_is_unavailable() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        options = {**CREDENTIALS, "config": Config(read_timeout=0.1)}
+        buffer = at(f"http://127.0.0.1:{listener.getsockname()[1]}", client=options)
+        with pytest.raises(BufferUnavailable, match="no answer"):
+            buffer.put([event()])
+
+
+def test_visitor_waits_a_few_seconds_at_most() -> None:
+    config: Any = at("http://127.0.0.1:1").client.meta.config
+    assert (config.connect_timeout, config.read_timeout) == (1, 3)
+    assert config.retries == {"mode": "standard", "total_max_attempts": 2}
+
+
+@pytest.mark.parametrize(
+    ("code", "advice"),
+    [
+        ("ThrottlingException", "throttled: make the tables on demand"),
+        ("ProvisionedThroughputExceededException", "throttled"),
+        ("AccessDeniedException", "segment_table --policy"),
+        ("ExpiredTokenException", "no usable credentials"),
+        ("InternalServerError", "told by the test"),
+    ],
+)
+def test_refusal_says_what_to_do(code: str, advice: str) -> None:
+    buffer = at("http://127.0.0.1:1")
+    on(buffer, "before-call.dynamodb", lambda **kwargs: refusal(code))
+    with pytest.raises(BufferUnavailable, match=f"{advice}.*{code}|{code}.*{advice}"):
+        buffer.put([event()])
+
+
+@pytest.fixture
+def bare(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that knows nothing of AWS."""
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_PROFILE", "AWS_REGION", "AWS_DEFAULT_REGION"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, "/nonexistent")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.mark.usefixtures("bare")
+def test_missing_credentials_are_looked_for_again_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    buffer = at("http://127.0.0.1:1", client=None)
+    first = buffer.client
+    for _ in range(2):
+        with pytest.raises(BufferUnavailable, match="no usable credentials: give the process a role"):
+            buffer.put([event()])
+        assert buffer.client is first
+    monkeypatch.setattr(dynamodb, "NO_CREDENTIALS", -1)
+    with pytest.raises(BufferUnavailable, match="no usable credentials"):
+        buffer.put([event()])
+    assert buffer.client is not first
+
+
+@pytest.mark.usefixtures("bare")
+def test_missing_region_is_said_by_check_and_by_put() -> None:
+    buffer = DynamoDBBuffer(client=CREDENTIALS)
+    (found,) = buffer.check()
+    assert found.id == "segment_fallback.W006"
+    assert "AWS_DEFAULT_REGION" in str(found.hint)
+    with pytest.raises(BufferUnavailable, match="in region unknown at its default endpoint: no region: write"):
+        buffer.put([event()])
+
+
+@pytest.mark.usefixtures("bare")
+def test_check_names_a_profile_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("AWS_PROFILE", "nobody")
+    (found,) = DynamoDBBuffer().check()
+    assert "nobody" in found.msg
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        ({"table": "a b"}, "table must be"),
+        ({"table": "x" * 250}, "table must be"),
+        ({"table": 7}, "expected string"),
+        ({"parts": 0}, "parts must be"),
+        ({"parts": "4"}, "parts must be"),
+        ({"parts": 1.5}, "parts must be"),
+        ({"endpoint_url": "localhost:8000"}, "endpoint_url must be like"),
+        ({"tables": "a"}, "'tables'"),
+    ],
+)
+def test_wrong_option_is_named(options: Mapping[str, Any], text: str) -> None:
+    with pytest.raises(ImproperlyConfigured, match=text):
+        make_buffer("default", {"BACKEND": BACKEND, "OPTIONS": options})
+
+
+def test_missing_boto3_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "segment_fallback.buffers.dynamodb")
+    monkeypatch.setitem(sys.modules, "boto3", None)
+    with pytest.raises(MissingExtra, match=r"pip install 'django-segment-fallback\[dynamodb\]'"):
+        importlib.import_module("segment_fallback.buffers.dynamodb")
+
+
+# what DynamoDB leaves undone
+
+
+class Throttle:
+    """Stands before DynamoDB and leaves every write of a BatchWriteItem undone, for so many times."""
+
+    def __init__(self, times: int) -> None:
+        self.times = times
+        self.asked: list[int] = []
+
+    def __call__(self, params: dict[str, Any], **kwargs: Any) -> Any:
+        request = json.loads(params["body"])["RequestItems"]
+        ((table, writes),) = request.items()
+        self.asked.append(len(writes))
+        if len(self.asked) > self.times:
+            return None
+        return answer(200, {"UnprocessedItems": {table: writes}})
+
+
+def test_undone_deletes_are_sent_again_ever_more_slowly(
+    buffer: DynamoDBBuffer, pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dynamodb, "random", SimpleNamespace(uniform=lambda low, high: high))
+    buffer.put([event(number) for number in range(30)])
+    throttle = Throttle(times=3)
+    on(buffer, "before-call.dynamodb.BatchWriteItem", throttle)
+    with claimed(buffer) as claim:
+        claim.ack(list(claim.messages()))
+    assert throttle.asked == [25, 25, 25, 25, 5]
+    assert pauses == [0, 0.05, 0.1, 0.2, 0]
+    assert buffer.depth() == 0
+
+
+def test_deletes_that_stay_undone_are_an_error_and_lose_nothing(buffer: DynamoDBBuffer, pauses: list[float]) -> None:
+    buffer.put([event(number) for number in range(3)])
+    on(buffer, "before-call.dynamodb.BatchWriteItem", Throttle(times=100))
+    claim = claimed(buffer)
+    with pytest.raises(BufferUnavailable, match=r"throttled.*3 writes left undone"):
+        claim.ack(list(claim.messages()))
+    assert len(pauses) == 9
+    assert sum(pauses) < 10
+    assert buffer.depth() == 3
+
+
+def test_message_whose_burial_was_cut_short_is_not_lost(buffer: DynamoDBBuffer, pauses: list[float]) -> None:
+    buffer.put([event()])
+    throttle = Throttle(times=9)
+
+    def refuse_deletes(params: dict[str, Any], **kwargs: Any) -> Any:
+        return throttle(params) if b"DeleteRequest" in params["body"] else None
+
+    on(buffer, "before-call.dynamodb.BatchWriteItem", refuse_deletes)
+    claim = claimed(buffer)
+    with pytest.raises(BufferUnavailable):
+        claim.bury(list(claim.messages()), "no")
+    assert buffer.depth() == 1
+    claim.bury(list(claim.messages()), "no")
+    assert buffer.depth() == 0
+    assert names([message for message, _ in buffer.dead_letters()]) == ["m"]
+
+
+def test_claim_whose_answer_was_lost_may_be_tried_again(buffer: DynamoDBBuffer) -> None:
+    claim = claimed(buffer)
+    assert isinstance(claim, DynamoDBClaim)
+    assert claim.take()
+    assert buffer.claim(0) is None
+
+
+# its make
+
+
+def test_threads_share_one_client() -> None:
+    buffer = at("http://127.0.0.1:1")
+    assert len({id(client) for client in at_once(lambda _: buffer.client)}) == 1
+
+
+def test_nothing_is_connected_or_looked_up_before_the_first_use() -> None:
+    assert DynamoDBBuffer()._client is None
+
+
+def test_counts_expire_after_90_days_and_nothing_else_does(buffer: DynamoDBBuffer) -> None:
+    buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
+    buffer.put([event(), event("dead")])
+    with claimed(buffer) as claim:
+        claim.bury([message for message in claim.messages() if message.message_id == "dead"], "no")
+        tables = (buffer.table, buffer.state_table)
+        items = [item for table in tables for page in buffer.scan(TableName=table) for item in page["Items"]]
+    assert len(items) == 4
+    assert [item["expires"]["N"] for item in items if "expires" in item] == [str(HOUR + 90 * 86_400)]
+
+
+def test_policy_allows_what_the_buffer_does_and_no_more(buffer: DynamoDBBuffer) -> None:
+    done: set[tuple[str, str]] = set()
+
+    def note(params: dict[str, Any], model: Any, **kwargs: Any) -> None:
+        request = json.loads(params["body"])
+        for table in request.get("RequestItems", [request.get("TableName")]):
+            done.add((table, f"dynamodb:{model.name}"))
+
+    on(buffer, "before-call.dynamodb", note)
+    buffer.put([event(), javascript("j")])
+    buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
+    with claimed(buffer) as claim:
+        claim.renew()
+        first, second = claim.messages()
+        claim.ack([first])
+        claim.bury([second], "no")
+        claim.back_off(1)
+    assert [buffer.depth(), buffer.oldest(), len(list(buffer.dead_letters())), len(buffer.counts())] == [0, None, 1, 1]
+    allowed = {
+        (statement["Resource"].rpartition("/")[2], action)
+        for statement in policy(buffer)["Statement"]
+        for action in statement["Action"]
+    }
+    assert done == allowed
