@@ -34,6 +34,7 @@ class DeadLetter(models.Model):
     way = models.CharField(max_length=10)
     source = models.CharField(max_length=40, default="default")
     reason = models.CharField(max_length=200)
+    attempts = models.PositiveIntegerField(default=0)
     created = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
     buried = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
 

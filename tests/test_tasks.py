@@ -5,7 +5,7 @@ import sys
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from celery import Celery
@@ -121,7 +121,12 @@ def test_several_parts_are_flushed_by_a_task_each(
 def flush_by_parts(local_segment: LocalSegment, monkeypatch: pytest.MonkeyPatch) -> None:
     flushed: list[tuple[str, int]] = []
     run = tasks.flush_part.run
-    monkeypatch.setattr(tasks.flush_part, "run", lambda *part: (flushed.append(part), run(*part))[1])
+
+    def note(*part: Any) -> str:
+        flushed.append(part)
+        return run(*part)
+
+    monkeypatch.setattr(tasks.flush_part, "run", note)
     buffers["default"].put([encode({"type": "page", "messageId": str(n), "anonymousId": "a"}) for n in range(9)])
 
     assert tasks.flush() == "3 parts to flush; 0 delivered in 0 batches, 0 dead letters"

@@ -51,6 +51,16 @@ class Waiting:
 
 
 @dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that was given up. ``attempts`` is how often it was sent; ``buried`` in milliseconds since 1970."""
+
+    message: Waiting
+    reason: str
+    attempts: int
+    buried: int
+
+
+@dataclass(frozen=True, slots=True)
 class Limits:
     """How large a batch may grow. Segment: 500 KB and 2,500 events; its SDKs stop at 475,000 bytes."""
 
@@ -109,8 +119,12 @@ class Buffer(abc.ABC):
         """When the oldest waiting message was accepted, in milliseconds since 1970."""
 
     @abc.abstractmethod
-    def dead_letters(self) -> Iterator[tuple[Waiting, str]]:
-        """The messages that Segment refused, each with the reason, oldest first."""
+    def dead_letters(self) -> Iterator[DeadLetter]:
+        """The messages that were given up, in the order in which they were."""
+
+    @abc.abstractmethod
+    def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
+        """Forget these dead letters; how many there were of them."""
 
     @abc.abstractmethod
     def add_counts(self, counts: Counts) -> None:
@@ -153,8 +167,8 @@ class Claim(abc.ABC):
         """These were delivered: forget them."""
 
     @abc.abstractmethod
-    def bury(self, batch: Sequence[Waiting], reason: str) -> None:
-        """These were refused: move them to the dead letters."""
+    def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
+        """These are given up: move them to the dead letters. ``attempts``: how often they were sent."""
 
     def doubt(self, batch: Sequence[Waiting]) -> None:
         """Remember, beyond this claim, that these may have been delivered."""

@@ -11,10 +11,21 @@ from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
 from django.db.models import F, Min, Q, QuerySet
 
-from segment_fallback.buffers.base import FAR_AHEAD, MAX_BACK_OFF, Buffer, Claim, Counts, LeaseLost, Waiting, now_ms
+from segment_fallback import models
+from segment_fallback.buffers.base import (
+    FAR_AHEAD,
+    MAX_BACK_OFF,
+    Buffer,
+    Claim,
+    Counts,
+    DeadLetter,
+    LeaseLost,
+    Waiting,
+    now_ms,
+)
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message, Way
-from segment_fallback.models import DeadLetter, Lease, OutcomeCount, WaitingMessage
+from segment_fallback.models import Lease, OutcomeCount, WaitingMessage
 
 PAGE = 500
 """Rows that one statement reads or deletes: below the 999 variables that SQLite takes by default."""
@@ -89,10 +100,22 @@ class DatabaseBuffer(Buffer):
             oldest: int | None = self.waiting.aggregate(oldest=Min("created"))["oldest"]
             return oldest
 
-    def dead_letters(self) -> Iterator[tuple[Waiting, str]]:
+    def dead_letters(self) -> Iterator[DeadLetter]:
         with self.guard():
-            for row in DeadLetter.objects.using(self.using).order_by("id").iterator():
-                yield _waiting(row), row.reason
+            for row in self._dead.order_by("id").iterator():
+                yield DeadLetter(_waiting(row), row.reason, row.attempts, row.buried)
+
+    def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
+        with self.guard():
+            removed = 0
+            for start in range(0, len(message_ids), PAGE):
+                removed += self._dead.filter(message_id__in=message_ids[start : start + PAGE]).delete()[0]
+            return removed
+
+    @property
+    def _dead(self) -> QuerySet[models.DeadLetter]:
+        rows: QuerySet[models.DeadLetter] = models.DeadLetter.objects.using(self.using)
+        return rows
 
     def add_counts(self, counts: Counts) -> None:
         table = OutcomeCount.objects.using(self.using)
@@ -201,22 +224,23 @@ class DatabaseClaim(Claim):
                 self.failures = 0
         self._settle(batch)
 
-    def bury(self, batch: Sequence[Waiting], reason: str) -> None:
+    def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
         using, buried = self._buffer.using, now_ms()
         letters = [
-            DeadLetter(
+            models.DeadLetter(
                 message_id=m.message_id,
                 body=m.body,
                 way=m.way,
                 source=m.source,
                 reason=reason[:200],
+                attempts=attempts,
                 created=m.created,
                 buried=buried,
             )
             for m in batch
         ]
         with self._buffer.guard(), transaction.atomic(using=using):
-            DeadLetter.objects.using(using).bulk_create(letters, ignore_conflicts=True, batch_size=100)
+            models.DeadLetter.objects.using(using).bulk_create(letters, ignore_conflicts=True, batch_size=100)
             self._buffer.waiting.filter(pk__in=[m.key for m in batch]).delete()
         self._settle(batch)
 
@@ -233,5 +257,5 @@ class DatabaseClaim(Claim):
             self._row.filter(owner=self.owner).update(owner="", expires=0)
 
 
-def _waiting(row: WaitingMessage | DeadLetter) -> Waiting:
+def _waiting(row: WaitingMessage | models.DeadLetter) -> Waiting:
     return Waiting(row.pk, row.message_id, bytes(row.body), row.way, row.created, row.source)

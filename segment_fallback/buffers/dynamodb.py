@@ -27,7 +27,17 @@ from urllib.parse import urlsplit
 
 from django.core import checks
 
-from segment_fallback.buffers.base import FAR_AHEAD, MAX_BACK_OFF, Buffer, Claim, Counts, LeaseLost, Waiting, now_ms
+from segment_fallback.buffers.base import (
+    FAR_AHEAD,
+    MAX_BACK_OFF,
+    Buffer,
+    Claim,
+    Counts,
+    DeadLetter,
+    LeaseLost,
+    Waiting,
+    now_ms,
+)
 from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
 from segment_fallback.message import Message, Way
@@ -175,12 +185,21 @@ class DynamoDBBuffer(Buffer):
         pages = self.scan(TableName=self.table, ProjectionExpression="created")
         return min((int(item["created"]["N"]) for page in pages for item in page["Items"]), default=None)
 
-    def dead_letters(self) -> Iterator[tuple[Waiting, str]]:
+    def dead_letters(self) -> Iterator[DeadLetter]:
         """The dead letters, all read before the first is given, for the sake of their order."""
         letters = list(self._state("dead#"))
         letters.sort(key=lambda item: (int(item["buried"]["N"]), int(item["created"]["N"])))
         for item in letters:
-            yield _waiting(item, key=item["id"]["S"]), item["reason"]["S"]
+            attempts, buried = int(item["attempts"]["N"]), int(item["buried"]["N"])
+            yield DeadLetter(_waiting(item, key=item["id"]["S"]), item["reason"]["S"], attempts, buried)
+
+    def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
+        """Forget these; counts what it was asked to forget, because DynamoDB does not say what it found."""
+        deletes: list[WriteRequestTypeDef] = [
+            {"DeleteRequest": {"Key": {"id": {"S": f"dead#{message_id}"}}}} for message_id in message_ids
+        ]
+        self.write_batches(self.state_table, deletes)
+        return len(message_ids)
 
     def add_counts(self, counts: Counts) -> None:
         """Add to the counts: one write an hour named. An answer that is lost on its way may make it count twice."""
@@ -329,7 +348,7 @@ class DynamoDBClaim(Claim):
             self.failures = 0
         self._settle(batch)
 
-    def bury(self, batch: Sequence[Waiting], reason: str) -> None:
+    def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
         """Dead letters first: killed in between, a message is both, and the next flush buries it again."""
         buried = str(now_ms())
         letters: list[WriteRequestTypeDef] = [
@@ -344,6 +363,7 @@ class DynamoDBClaim(Claim):
                         "created": {"N": str(m.created)},
                         "buried": {"N": buried},
                         "reason": {"S": reason[:200]},
+                        "attempts": {"N": str(attempts)},
                     }
                 }
             }

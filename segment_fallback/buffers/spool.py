@@ -10,7 +10,7 @@ import logging
 import secrets
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from pathlib import Path
 
 from django.conf import settings as django_settings
@@ -92,7 +92,7 @@ class Spool:
             return None
         return [_message(line) for line in lines[:-1]]
 
-    def drain(self) -> Iterator[list[Message]]:
+    def drain(self) -> Generator[list[Message], None, None]:
         """The messages of each file. A file is deleted when the next is asked for: put them elsewhere before."""
         for name in self.files():
             try:

@@ -142,11 +142,11 @@ class Flusher:
         stale = [m for m in batch if self._claim.doubts.get(m.message_id, forgotten) < forgotten]
         if not stale:
             return batch
-        self._bury(stale, "may have been delivered, too long ago for Segment to know it again")
+        self._bury(stale, self._claim.failures, "may have been delivered, too long ago for Segment to know it again")
         buried = {message.message_id for message in stale}
         return [message for message in batch if message.message_id not in buried]
 
-    def _deliver(self, batch: Sequence[Waiting], transport: Transport) -> None:
+    def _deliver(self, batch: Sequence[Waiting], transport: Transport, halvings: int = 0) -> None:
         if not batch or batch[0].source in self._stopped:
             return
         self._claim.renew()
@@ -160,15 +160,15 @@ class Flusher:
                 self._claim.doubt(batch)
             self._stop(batch[0].source, answer.detail, answer)
         elif len(batch) == 1:
-            self._bury(batch, answer.detail)
+            self._bury(batch, self._claim.failures + halvings + 1, answer.detail)
         else:
             # Segment refuses a batch for the sake of one message: find it, and deliver the others.
             middle = len(batch) // 2
-            self._deliver(batch[:middle], transport)
-            self._deliver(batch[middle:], transport)
+            self._deliver(batch[:middle], transport, halvings + 1)
+            self._deliver(batch[middle:], transport, halvings + 1)
 
-    def _bury(self, batch: Sequence[Waiting], reason: str) -> None:
-        self._claim.bury(batch, reason)
+    def _bury(self, batch: Sequence[Waiting], attempts: int, reason: str) -> None:
+        self._claim.bury(batch, reason, attempts)
         self._report.buried += len(batch)
         logger.error("%d messages are dead letters now: %s", len(batch), reason)
 

@@ -191,8 +191,8 @@ class BufferContract:
         found = waiting(buffer)
         assert {message.message_id: message.source for message in found} == {"a": "default", "b": "docs"}
         with claimed(buffer) as claim:
-            claim.bury(found, "no")
-        letters = [message for message, _ in buffer.dead_letters()]
+            claim.bury(found, "no", 1)
+        letters = [letter.message for letter in buffer.dead_letters()]
         assert {message.message_id: message.source for message in letters} == {"a": "default", "b": "docs"}
 
     def test_puts_at_once_all_arrive(self, make: Make) -> None:
@@ -324,29 +324,39 @@ class BufferContract:
             for name in "bca":
                 clock.advance(1)
                 make().put([event(name, size=100, way=Way.PIXEL)])
-                claim.bury(list(claim.messages()), f"no {name}")
+                claim.bury(list(claim.messages()), f"no {name}", 1)
         letters = list(make().dead_letters())
-        assert [(m.message_id, m.body, m.way, reason) for m, reason in letters] == [
-            (name, event(name, size=100).body, "pixel", f"no {name}") for name in "bca"
+        assert [(d.message.message_id, d.message.body, d.message.way, d.reason, d.attempts) for d in letters] == [
+            (name, event(name, size=100).body, "pixel", f"no {name}", 1) for name in "bca"
         ]
-        assert [m.created for m, _ in letters] == [clock.now - 2000, clock.now - 1000, clock.now]
+        times = [clock.now - 2000, clock.now - 1000, clock.now]
+        assert [d.message.created for d in letters] == [d.buried for d in letters] == times
         assert make().depth() == 0
 
     def test_bury_of_many_leaves_the_others(self, buffer: Buffer) -> None:
         buffer.put([event(number) for number in range(60)])
         with claimed(buffer) as claim:
             batch = list(claim.messages())
-            claim.bury(batch[:55], "x" * 10_000)
-        assert names([message for message, _ in buffer.dead_letters()]) == names(batch[:55])
-        assert {reason for _, reason in buffer.dead_letters()} == {"x" * 200}
+            claim.bury(batch[:55], "x" * 10_000, 1)
+        assert names([letter.message for letter in buffer.dead_letters()]) == names(batch[:55])
+        assert {letter.reason for letter in buffer.dead_letters()} == {"x" * 200}
         assert names(waiting(buffer)) == names(batch[55:])
+
+    def test_dead_letters_that_are_removed_are_gone_and_the_others_stay(self, buffer: Buffer) -> None:
+        buffer.put([event(name) for name in "abc"])
+        with claimed(buffer) as claim:
+            claim.bury(list(claim.messages()), "no", 7)
+        assert {letter.attempts for letter in buffer.dead_letters()} == {7}
+        assert buffer.remove_dead_letters(["a", "c"]) == 2
+        assert [letter.message.message_id for letter in buffer.dead_letters()] == ["b"]
+        assert buffer.remove_dead_letters([]) == 0
 
     def test_bury_of_the_same_id_again_is_one_letter(self, buffer: Buffer) -> None:
         for _ in range(2):
             buffer.put([event()])
             with claimed(buffer) as claim:
-                claim.bury(list(claim.messages()), "no")
-        assert [message.message_id for message, _ in buffer.dead_letters()] == ["m"]
+                claim.bury(list(claim.messages()), "no", 1)
+        assert [letter.message.message_id for letter in buffer.dead_letters()] == ["m"]
         assert buffer.depth() == 0
 
     def test_back_off_keeps_everybody_away_until_then(self, make: Make, clock: Clock) -> None:
@@ -401,7 +411,7 @@ class BufferContract:
             assert claim.doubts == {"a": first, "b": first, "c": clock.now}
             by_name = {message.message_id: message for message in claim.messages()}
             claim.ack([by_name["a"]])
-            claim.bury([by_name["b"]], "no")
+            claim.bury([by_name["b"]], "no", 1)
             assert claim.doubts == {"c": clock.now}
         with claimed(make()) as claim:
             assert claim.doubts == {"c": clock.now}
@@ -521,7 +531,7 @@ class BufferContract:
         buffer.put([event("a"), event("b")])
         buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
         with claimed(buffer) as claim:
-            claim.bury([message for message in claim.messages() if message.message_id == "a"], "no")
+            claim.bury([message for message in claim.messages() if message.message_id == "a"], "no", 1)
         assert buffer.depth() == 1
         assert len(list(buffer.dead_letters())) == 1
         assert len(buffer.counts()) == 1

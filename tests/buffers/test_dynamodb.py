@@ -148,7 +148,7 @@ OPERATIONS: dict[str, Callable[[DynamoDBBuffer, Claim], object]] = {
     "messages": lambda buffer, claim: list(claim.messages()),
     "renew": lambda buffer, claim: claim.renew(),
     "ack": lambda buffer, claim: claim.ack([WAITING]),
-    "bury": lambda buffer, claim: claim.bury([WAITING], "no"),
+    "bury": lambda buffer, claim: claim.bury([WAITING], "no", 1),
     "back_off": lambda buffer, claim: claim.back_off(1),
     "release": lambda buffer, claim: claim.release(),
 }
@@ -319,11 +319,11 @@ def test_message_whose_burial_was_cut_short_is_not_lost(buffer: DynamoDBBuffer, 
     on(buffer, "before-call.dynamodb.BatchWriteItem", refuse_deletes)
     claim = claimed(buffer)
     with pytest.raises(BufferUnavailable):
-        claim.bury(list(claim.messages()), "no")
+        claim.bury(list(claim.messages()), "no", 1)
     assert buffer.depth() == 1
-    claim.bury(list(claim.messages()), "no")
+    claim.bury(list(claim.messages()), "no", 1)
     assert buffer.depth() == 0
-    assert names([message for message, _ in buffer.dead_letters()]) == ["m"]
+    assert names([letter.message for letter in buffer.dead_letters()]) == ["m"]
 
 
 def test_claim_whose_answer_was_lost_may_be_tried_again(buffer: DynamoDBBuffer) -> None:
@@ -349,7 +349,7 @@ def test_counts_expire_after_90_days_and_nothing_else_does(buffer: DynamoDBBuffe
     buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
     buffer.put([event(), event("dead")])
     with claimed(buffer) as claim:
-        claim.bury([message for message in claim.messages() if message.message_id == "dead"], "no")
+        claim.bury([message for message in claim.messages() if message.message_id == "dead"], "no", 1)
         tables = (buffer.table, buffer.state_table)
         items = [item for table in tables for page in buffer.scan(TableName=table) for item in page["Items"]]
     assert len(items) == 4
@@ -371,7 +371,7 @@ def test_policy_allows_what_the_buffer_does_and_no_more(buffer: DynamoDBBuffer) 
         claim.renew()
         first, second = claim.messages()
         claim.ack([first])
-        claim.bury([second], "no")
+        claim.bury([second], "no", 1)
         claim.back_off(1)
     assert [buffer.depth(), buffer.oldest(), len(list(buffer.dead_letters())), len(buffer.counts())] == [0, None, 1, 1]
     allowed = {
@@ -380,3 +380,10 @@ def test_policy_allows_what_the_buffer_does_and_no_more(buffer: DynamoDBBuffer) 
         for action in statement["Action"]
     }
     assert done == allowed
+
+
+def test_doubts_past_what_an_item_holds_keep_the_oldest(buffer: DynamoDBBuffer) -> None:
+    with claimed(buffer) as claim:
+        claim.doubts = {f"{number:099}": HOUR * 1000 + number for number in range(5_000)}
+        claim.save_doubts()
+    assert claimed(buffer).doubts == {f"{number:099}": HOUR * 1000 + number for number in range(3_000)}

@@ -160,7 +160,7 @@ def test_refused_batch_is_halved_until_the_poison_stands_alone(segment: LocalSeg
 
     assert sorted(ids(segment)) == sorted(set(names) - poison)
     assert (report.delivered, report.buried) == (13 - len(poison), len(poison))
-    dead = [(letter.message_id, reason) for letter, reason in buffers["default"].dead_letters()]
+    dead = [(letter.message.message_id, letter.reason) for letter in buffers["default"].dead_letters()]
     assert {message_id for message_id, _ in dead} == poison
     assert all("HTTP 400" in reason for _, reason in dead)
     assert buffers["default"].depth() == 0
@@ -317,7 +317,7 @@ def test_message_that_may_have_been_delivered_a_day_ago_is_not_sent_blindly(
 
     assert (report.delivered, report.buried) == (1, 2)
     assert ids(segment) == ["1", "2", "3"]
-    assert {reason for _, reason in buffers["default"].dead_letters()} == {
+    assert {letter.reason for letter in buffers["default"].dead_letters()} == {
         "may have been delivered, too long ago for Segment to know it again"
     }
 
