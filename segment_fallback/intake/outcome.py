@@ -54,7 +54,7 @@ class Outcome(str, enum.Enum):
     DNT = "dnt", "The visitor's browser sends Do Not Track."
     UNAVAILABLE = "unavailable", "Buffer and spool are down; the browser is asked, by status 503, to try again."
     SPOOL_FULL = "spool_full", "The buffer is down and the spool at its cap; the browser is asked to try again."
-    DISABLED = "disabled", "No WRITE_KEY is set: there is no source to report to."
+    DISABLED = "disabled", "The page's source has no write key (any more): there is nowhere to report to."
 
     @property
     def temporary(self) -> bool:

@@ -23,7 +23,7 @@ from django.views.decorators.csrf import csrf_exempt
 
 from segment_fallback import __version__, message
 from segment_fallback.buffers.accept import accept
-from segment_fallback.conf import Settings, endpoint_names, get_settings
+from segment_fallback.conf import Settings, endpoint_names, get_settings, get_source
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, SpoolFull
 from segment_fallback.intake import context, identity, verify
 from segment_fallback.intake.outcome import Outcome, Refused
@@ -94,11 +94,11 @@ def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Pa
     known = anonymous_id is not None
     try:
         outcome = Outcome.ACCEPTED
-        if not settings.WRITE_KEY:
-            raise Refused(Outcome.DISABLED)
         verify.check_method(request)
         verify.check_size(request)
         page, seen = visit(settings)
+        if get_source(page.source) is None:
+            raise Refused(Outcome.DISABLED)
         origin = verify.check_origin(request, page, settings, has_cookie=way is Way.PIXEL)
         check_choices(request, settings)
         ip = identity.client_ip(request, settings)
@@ -109,7 +109,7 @@ def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Pa
         event["userId"] = identity.user_id(request, settings)
         if ip:
             event["context"]["ip"] = ip
-        accept([message.encode(event, way=way, provisional=True, hold=settings.HOLD)])
+        accept([message.encode(event, way=way, provisional=True, hold=settings.HOLD, source=page.source)])
     except Refused as refusal:
         outcome = refusal.outcome
     except InvalidMessage as error:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from importlib import resources
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -13,7 +14,7 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from segment_fallback.conf import Settings, endpoint_names, get_settings
+from segment_fallback.conf import Settings, endpoint_names, get_settings, get_source
 from segment_fallback.message import normalise
 from segment_fallback.page.token import Page, sign
 
@@ -24,12 +25,11 @@ def render(page: Page, *, nonce: str | None = None, noscript: bool = True) -> Sa
     """The snippet of a page: the inline script, and the pixel for browsers that run none.
 
     ``nonce`` is that of the response's Content-Security-Policy. Raises InvalidMessage for a property that has no
-    form in JSON, and ValueError where a page's description is too long for its token.
+    form in JSON, and ValueError for an unknown source, or a description of the page too long for its token.
     """
-    settings = get_settings()
-    page = Page(page.path, page.name, page.category, normalise(page.properties))
+    page = replace(page, properties=normalise(page.properties))
     token = sign(page)
-    script = script_source() + "(" + _json_in_script(configuration(page, token, settings)) + ")"
+    script = script_source() + "(" + _json_in_script(configuration(page, token)) + ")"
     nonce_attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     html = f"<script{nonce_attribute}>{script}</script>"
     return mark_safe(html + render_noscript(token) if noscript else html)  # noqa: S308 - escaped above
@@ -44,16 +44,19 @@ def render_noscript(token: str) -> SafeString:
     )
 
 
-def configuration(page: Page, token: str, settings: Settings) -> dict[str, Any]:
+def configuration(page: Page, token: str) -> dict[str, Any]:
     """The argument of the page's script; its keys are explained at the head of ``snippet.js``."""
-    key = quote(settings.WRITE_KEY, safe="")
+    settings, source = get_settings(), get_source(page.source)
+    if source is None:
+        raise ValueError(f"SOURCES has no source {page.source!r} with a write key")
+    key = quote(source.write_key, safe="")
     cdn = settings.CDN_HOST.rstrip("/")
     name = endpoint_names()[0]
     return {
-        "k": settings.WRITE_KEY,
+        "k": source.write_key,
         "h": cdn,
         "u": f"{cdn}/analytics.js/v1/{key}/analytics.min.js",
-        "o": normalise(load_options(settings)),
+        "o": normalise(load_options(settings, source.api_host)),
         "a": [page.category, page.name, page.properties],
         "p": pixel_base(name),
         "t": token,
@@ -70,11 +73,11 @@ def pixel_base(name: str) -> str:
     return reverse("segment_fallback:pixel", args=[name, example, "W10"])[: -len(example) - len("/W10")]
 
 
-def load_options(settings: Settings) -> dict[str, Any]:
+def load_options(settings: Settings, api_host: str) -> dict[str, Any]:
     """The options of ``analytics.load``."""
     options: dict[str, Any] = {"useQueryString": False, **settings.LOAD_OPTIONS}
-    if settings.API_HOST != Settings.API_HOST:
-        host = urlsplit(settings.API_HOST)
+    if api_host != Settings.API_HOST:
+        host = urlsplit(api_host)
         integrations: Mapping[str, Any] = options.get("integrations", {})
         segment = {"apiHost": f"{host.netloc}/v1", "protocol": host.scheme}
         own = integrations.get("Segment.io", True)  # a dict of options, or whether to send at all

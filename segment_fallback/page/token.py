@@ -17,7 +17,7 @@ from typing import Any
 
 from django.core import signing
 
-from segment_fallback.conf import DAY
+from segment_fallback.conf import DAY, DEFAULT_SOURCE
 
 SALT = "segment_fallback.page"
 
@@ -38,6 +38,8 @@ class Page:
     name: str | None = None
     category: str | None = None
     properties: Mapping[str, Any] = field(default_factory=dict)
+    source: str = DEFAULT_SOURCE
+    """Alias of the source that the page reports to."""
     issued: int = 0
     """The day of issue, in days since 1970 (UTC)."""
 
@@ -50,7 +52,7 @@ class Page:
 def sign(page: Page) -> str:
     """The token of a page, issued today. Raises ValueError where the properties make it too long."""
     today = int(time.time() // DAY)
-    content = [today, page.path, page.name, page.category, page.properties]
+    content = [today, page.path, page.name, page.category, page.properties, page.source]
     token = signing.Signer(salt=SALT).sign_object(content, compress=True)
     if len(token) > MAX_LENGTH:
         raise ValueError(
@@ -69,6 +71,6 @@ def verify(token: str) -> Page:
         raise InvalidToken from error
     # Another version of this app may have signed another form, in a page that a cache still has.
     match content:
-        case [int(issued), str(path), str() | None as name, str() | None as category, dict(properties)]:
-            return Page(path, name, category, properties, issued)
+        case [int(issued), str(path), str() | None as name, str() | None as category, dict(properties), str(source)]:
+            return Page(path, name, category, properties, source, issued)
     raise InvalidToken

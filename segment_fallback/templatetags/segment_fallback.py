@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from django import template
@@ -12,7 +13,7 @@ from django.http import HttpRequest
 from django.template import Context, TemplateSyntaxError
 from django.utils.safestring import SafeString
 
-from segment_fallback.conf import get_settings
+from segment_fallback.conf import DEFAULT_SOURCE, get_settings
 from segment_fallback.page.snippet import render
 from segment_fallback.page.token import Page
 
@@ -27,14 +28,15 @@ def segment_snippet(
     category: str | None = None,
     properties: Mapping[str, Any] | None = None,
     *,
+    source: str = DEFAULT_SOURCE,
     noscript: bool = True,
     **more: Any,
 ) -> SafeString | str:
     """Segment's analytics.js with a fallback: ``{% segment_snippet "Product" category="Shop" sku=product.sku %}``.
 
     Put it last in the head. ``name`` and ``category`` are those of the page call; ``properties`` is a dict of
-    further properties, and so are further keyword arguments. ``noscript=False`` leaves the pixel for browsers
-    without JavaScript out. Renders nothing where no WRITE_KEY is set.
+    further properties, and so are further keyword arguments. ``source`` is an alias of SOURCES. ``noscript=False``
+    leaves the pixel for browsers without JavaScript out. Renders nothing where no WRITE_KEY is set.
 
     A mistake in the arguments or the set-up raises TemplateSyntaxError under DEBUG; on a live site it is logged,
     and the page goes without.
@@ -44,7 +46,9 @@ def segment_snippet(
     try:
         if properties and not isinstance(properties, Mapping):
             raise TypeError(f"properties must be a dict, not {type(properties).__name__}")
-        return _render(context, name, category, {**(properties or {}), **more}, noscript)
+        all_properties = {**(properties or {}), **more}
+        described = Page("", str(name) if name else None, str(category) if category else None, all_properties, source)
+        return _render(context, described, noscript=noscript)
     except Exception as error:  # tracking never breaks a page: not by URLs that are not mounted either
         if django_settings.DEBUG:
             raise TemplateSyntaxError(f"segment_snippet: {error}") from error
@@ -52,16 +56,13 @@ def segment_snippet(
         return ""
 
 
-def _render(
-    context: Context, name: str | None, category: str | None, properties: dict[str, Any], noscript: bool
-) -> SafeString:
+def _render(context: Context, described: Page, *, noscript: bool) -> SafeString:
     request = getattr(context, "request", None) or context.get("request")
     if not isinstance(request, HttpRequest):
         raise ValueError("the template has no request: render it with one, as render(request, …) does")
-    if category and not name:
+    if described.category and not described.name:
         raise ValueError("a category needs a name: analytics.js would take it for the name")
-    page = Page(request.path, str(name) if name else None, str(category) if category else None, properties)
-    return render(page, nonce=csp_nonce(request), noscript=noscript)
+    return render(replace(described, path=request.path), nonce=csp_nonce(request), noscript=noscript)
 
 
 def csp_nonce(request: HttpRequest) -> str | None:

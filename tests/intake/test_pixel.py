@@ -19,6 +19,7 @@ from segment_fallback.buffers.accept import acceptance
 from segment_fallback.conf import DAY, endpoint_names
 from segment_fallback.intake.outcome import Outcome
 from segment_fallback.intake.pixel import GIF
+from segment_fallback.models import WaitingMessage
 from segment_fallback.page import token
 from tests.intake.visits import Visit, encode, outcomes, waiting
 
@@ -359,6 +360,14 @@ def test_without_a_write_key_nothing_is_taken() -> None:
     with settings(WRITE_KEY=""):
         assert Visit().send()["X-Segment-Fallback"] == "disabled"
     assert waiting() == []
+
+
+def test_event_goes_to_the_source_of_its_page() -> None:
+    page = token.Page("/shop/", source="docs")
+    with settings(SOURCES={"docs": {"WRITE_KEY": "docs-key"}}):
+        Visit(token=token.sign(page)).send()
+    assert WaitingMessage.objects.get().source == "docs"
+    assert Visit(token=token.sign(page)).send()["X-Segment-Fallback"] == "disabled"
 
 
 def test_event_that_grows_too_large_is_refused() -> None:

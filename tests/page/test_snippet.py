@@ -32,7 +32,8 @@ HOSTILE = [
 
 
 def options(**keys: Any) -> dict[str, Any]:
-    return load_options(compile_settings({"WRITE_KEY": "wk", **keys})[0])
+    settings = compile_settings({"WRITE_KEY": "wk", **keys})[0]
+    return load_options(settings, settings.API_HOST)
 
 
 def test_render_gives_one_script_and_one_image() -> None:

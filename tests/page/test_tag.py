@@ -268,3 +268,22 @@ def test_nonce_is_escaped_and_an_empty_one_left_out() -> None:
     assert parse(tag(request=request)).attributes("script") == {"nonce": '"><script>'}
     request.csp_nonce = ""  # type: ignore[attr-defined]
     assert parse(tag(request=request)).attributes("script") == {}
+
+
+# several sources
+
+
+def test_tag_reports_to_the_source_that_it_names(settings: Any) -> None:
+    docs = {"WRITE_KEY": "docs-key", "API_HOST": "https://events.eu1.segmentapis.com"}
+    settings.SEGMENT_FALLBACK = {"WRITE_KEY": "wk", "SOURCES": {"docs": docs}}
+    config = parse(tag("source='docs'")).config
+    assert config["k"] == "docs-key"
+    assert "/docs-key/" in config["u"]
+    assert config["o"]["integrations"]["Segment.io"]["apiHost"] == "events.eu1.segmentapis.com/v1"
+    assert verify(config["t"]).source == "docs"
+
+
+def test_tag_of_an_unknown_source_says_so(settings: Any) -> None:
+    settings.DEBUG = True
+    with pytest.raises(TemplateSyntaxError, match="SOURCES has no source 'nope' with a write key"):
+        tag("source='nope'")
