@@ -106,8 +106,9 @@ class Settings:
     """Seconds that a pixel's event waits, so that the same view's JavaScript event can take its place. Of use only
     with the Tracking API first party."""
 
-    FLUSH_BUDGET: float = 50.0
-    """Seconds after which a flush starts no further batch: a little less than the interval at which beat starts one."""
+    FLUSH_BUDGET: float = 8.0
+    """Seconds after which a flush starts no further batch: a little less than the interval at which beat starts one.
+    With SEND_TIMEOUT it bounds how long a worker takes to end."""
 
     SEND_TIMEOUT: float = 15.0
     """Seconds to wait for Segment to accept a connection, and again for each part of its answer."""

@@ -6,6 +6,7 @@ from typing import Any
 
 try:
     from celery import Celery, group, shared_task
+    from celery.signals import worker_shutting_down
 except ImportError as error:
     from segment_fallback.exceptions import MissingExtra
 
@@ -16,6 +17,12 @@ from segment_fallback.conf import get_settings
 from segment_fallback.delivery import flush as delivery
 
 TASK = "segment_fallback.tasks.flush"
+
+
+@worker_shutting_down.connect
+def stop_flushing(**kwargs: Any) -> None:
+    """End a flush between two batches. Prefork's children do not hear of it; they end with their budget."""
+    delivery.stopping.set()
 
 
 @shared_task(name=TASK, ignore_result=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import random
+import threading
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ MAX_OWN_BACK_OFF = 60.0
 
 DEDUPLICATED = 23 * 3_600_000
 """Milliseconds for which Segment surely knows a messageId again: it says about 24 hours."""
+
+
+stopping = threading.Event()
+"""Set when this process is asked to end: flushes start no further batch, and let go of what they hold."""
 
 
 @dataclass
@@ -124,7 +129,7 @@ class Flusher:
 
     def run(self) -> None:
         for batch in self._claim.batches(Limits()):
-            if time.monotonic() > self._deadline:
+            if time.monotonic() > self._deadline or stopping.is_set():
                 break
             transport = self._transports[batch[0].source]
             if transport is None:
