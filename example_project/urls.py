@@ -1,0 +1,15 @@
+from __future__ import annotations
+
+from django.urls import include, path
+
+from example_project import views
+
+urlpatterns = [
+    path("", views.home, name="home"),
+    path("pieces/<slug:slug>/", views.piece, name="piece"),
+    path("kiln/", views.kiln, name="kiln"),
+    path("s/", include("segment_fallback.urls")),
+    path("live/", views.live, name="live"),
+    path("live/data/", views.live_data, name="live-data"),
+    path("live/switch/", views.switch, name="switch"),
+]
