@@ -67,8 +67,18 @@ PAGE = """<!doctype html>
 </html>"""
 
 
+HEADERS = {
+    "csp-script": {"Content-Security-Policy": "script-src 'self' 'unsafe-inline'"},
+    "csp-connect": {"Content-Security-Policy": "connect-src 'self'"},
+    "no-referrer": {"Referrer-Policy": "no-referrer"},
+    "back-forward-cache": {"Cache-Control": "no-cache"},
+}
+
+
 def page(request: HttpRequest, **context: Any) -> HttpResponse:
-    return HttpResponse(engines["django"].from_string(PAGE).render(context, request))
+    """A page; the last part of ``?case=…`` may ask for headers."""
+    html = engines["django"].from_string(PAGE).render(context, request)
+    return HttpResponse(html, headers=HEADERS.get(request.GET.get("case", ""), {}))
 
 
 urlpatterns = [
