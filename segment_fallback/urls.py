@@ -31,5 +31,6 @@ register_converter(EndpointNameConverter, "segment_endpoint_name")
 
 urlpatterns = [
     path("<segment_endpoint_name:name>/p/<slug:message_id>/<slug:data>", pixel.pixel, name="pixel"),
+    path("<segment_endpoint_name:name>/p/<slug:message_id>/<slug:data>/<str:token>", pixel.pixel, name="pixel"),
     path("<segment_endpoint_name:name>/n/<str:token>", pixel.noscript, name="noscript"),
 ]

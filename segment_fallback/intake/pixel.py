@@ -13,6 +13,7 @@ import logging
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timedelta, timezone
 from typing import Any
 from urllib.parse import quote
 
@@ -37,6 +38,11 @@ logger = logging.getLogger("segment_fallback")
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """A transparent image of one pixel, in 43 bytes."""
 
+TEXTS = 5
+"""Search, title, referrer, canonical link and time zone."""
+MAX_AGE = 7 * 86_400_000
+"""Milliseconds. The page's script keeps a view for a day; a clock that was set meanwhile may make it more."""
+
 _MESSAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
 
 
@@ -50,19 +56,25 @@ class Visit:
     referrer: str = ""
     canonical: str = ""
     timezone: str = ""
+    age: int = 0
+    """Milliseconds since the page was seen: a view that could not be sent then is sent from a later page."""
 
 
 @csrf_exempt
 @transaction.non_atomic_requests
-def pixel(request: HttpRequest, name: str, message_id: str, data: str) -> HttpResponse:
-    """A page view that the page's script reports: the page's token comes as the cookie of this very URL."""
+def pixel(request: HttpRequest, name: str, message_id: str, data: str, token: str | None = None) -> HttpResponse:
+    """A page view that the page's script reports.
+
+    The page's token comes as the cookie of this very URL; where cookies are refused, at the end of the URL.
+    """
+    cookies = (request.COOKIES.get(cookie) for cookie in endpoint_names())
+    cookie = next(filter(None, cookies), None)
 
     def visit(settings: Settings) -> tuple[Page, Visit]:
-        seen = decode_visit(message_id, data)
-        cookies = (request.COOKIES.get(cookie) for cookie in endpoint_names())
-        return verify.check_token(next(filter(None, cookies), None), settings), seen
+        page = verify.check_token(cookie or token, settings)
+        return page, decode_visit(message_id, data)
 
-    return _answer(request, Way.PIXEL, visit)
+    return _answer(request, Way.PIXEL, visit, has_cookie=bool(cookie))
 
 
 @csrf_exempt
@@ -73,22 +85,29 @@ def noscript(request: HttpRequest, name: str, token: str) -> HttpResponse:
     def visit(settings: Settings) -> tuple[Page, Visit]:
         return verify.check_token(token, settings), Visit(message.new_message_id())
 
-    return _answer(request, Way.NOSCRIPT, visit)
+    return _answer(request, Way.NOSCRIPT, visit, has_cookie=False)
 
 
 def decode_visit(message_id: str, data: str) -> Visit:
-    """The browser's part, from the path: base64url of a JSON array of texts. Raises Refused."""
+    """The browser's part, from the path: base64url of a JSON array of texts, and at last the age. Raises Refused."""
     try:
         values = json.loads(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)))
     except (ValueError, binascii.Error, RecursionError):
         raise Refused(Outcome.MALFORMED) from None
-    well_formed = isinstance(values, list) and len(values) <= 5 and all(isinstance(v, str) for v in values)
-    if not well_formed or not _MESSAGE_ID.match(message_id):
+    match values:
+        case [*texts, int(age)] if not isinstance(age, bool) and 0 <= age <= MAX_AGE:
+            pass
+        case _:
+            raise Refused(Outcome.MALFORMED)
+    if len(texts) != TEXTS or not all(isinstance(text, str) for text in texts) or not _MESSAGE_ID.match(message_id):
         raise Refused(Outcome.MALFORMED)
-    return Visit(message_id, *values)
+    search, title, referrer, canonical, zone = texts
+    return Visit(message_id, search, title, referrer, canonical, zone, age)
 
 
-def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Page, Visit]]) -> HttpResponse:
+def _answer(
+    request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Page, Visit]], *, has_cookie: bool
+) -> HttpResponse:
     settings = get_settings()
     anonymous_id = identity.anonymous_id(request)
     known = anonymous_id is not None
@@ -99,7 +118,7 @@ def _answer(request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Pa
         page, seen = visit(settings)
         if get_source(page.source) is None:
             raise Refused(Outcome.DISABLED)
-        origin = verify.check_origin(request, page, settings, has_cookie=way is Way.PIXEL)
+        origin = verify.check_origin(request, page, settings, has_cookie=has_cookie)
         check_choices(request, settings)
         ip = identity.client_ip(request, settings)
         verify.check_rate(ip, anonymous_id, settings)
@@ -146,6 +165,10 @@ def gif(request: HttpRequest, outcome: Outcome) -> HttpResponse:
     return response
 
 
+def _seen_at(visit: Visit) -> str:
+    return message.timestamp(datetime.now(timezone.utc) - timedelta(milliseconds=visit.age))
+
+
 def page_event(request: HttpRequest, page: Page, visit: Visit, origin: verify.Origin, way: Way) -> dict[str, Any]:
     """The event, in the fields that analytics.js would send. The ids are the caller's to add."""
     path = origin.referer.path if origin.referer else quote(page.path)
@@ -161,7 +184,7 @@ def page_event(request: HttpRequest, page: Page, visit: Visit, origin: verify.Or
         canonical=visit.canonical,
     )
     properties: dict[str, Any] = {**page_context, **page.properties}
-    event: dict[str, Any] = {"type": "page", "messageId": visit.message_id, "timestamp": message.timestamp()}
+    event: dict[str, Any] = {"type": "page", "messageId": visit.message_id, "timestamp": _seen_at(visit)}
     if page.category:
         event["category"] = properties["category"] = page.category
     if page.name:

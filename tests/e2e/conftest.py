@@ -13,9 +13,10 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from segment_fallback.testing import LocalSegment
 from tests.servers import free_port
@@ -30,14 +31,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
-    if chromium is None:
+def chromium() -> dict[str, Any]:
+    """How to launch Chromium."""
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    if path is None:
         missing("no Chromium: apt-get install chromium")
+    quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+    return {"executable_path": path, "args": quiet}
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
     with sync_playwright() as playwright:
-        quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-        with contextlib.closing(playwright.chromium.launch(executable_path=chromium, args=quiet)) as browser:
-            yield browser
+        yield playwright
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright, chromium: dict[str, Any]) -> Iterator[Browser]:
+    with contextlib.closing(playwright.chromium.launch(**chromium)) as browser:
+        yield browser
 
 
 def missing(reason: str) -> None:

@@ -251,3 +251,41 @@ def test_calls_made_before_analytics_js_arrives_are_queued(
     assert sorted(found) == ["identify", "page", "track"]
     assert found["identify"]["userId"] == "u-1"
     assert (found["track"]["event"], found["track"]["context"]["page"]["url"]) == ("Early", view.url)
+
+
+# The pixel itself does not work, or has no cookie.
+
+
+@pytest.mark.parametrize("answer", [blocked("internetdisconnected"), answered(503)], ids=["network down", "503"])
+def test_view_that_the_pixel_could_not_take_is_sent_from_the_next_page(
+    context: BrowserContext, site: Site, segment: LocalSegment, answer: Handler
+) -> None:
+    context.route(re.compile(re.escape(segment.url + SCRIPT)), blocked("blockedbyclient"))
+    context.route(re.compile(re.escape(site.url + "/s/")), answer)
+    lost = open_view(context, site, segment, "lost")
+    lost.page.wait_for_timeout(1_500)
+    context.unroute(re.compile(re.escape(site.url + "/s/")))
+    lost.page.goto(f"{site.url}/caf%C3%A9/")
+
+    assert lost.arrived_once() == "pixel"
+    [event] = lost.arrivals()
+    assert event.message["name"] == "Shop"
+    views = [each.message for each in segment.messages]
+    assert [view["name"] for view in sorted(views, key=lambda view: str(view["timestamp"]))] == ["Shop", "Café"]
+    assert len({each.message_id for each in segment.messages}) == 2
+
+
+def test_visitor_who_refuses_cookies(context: BrowserContext, site: Site, segment: LocalSegment) -> None:
+    # What a page sees where the browser is set to block cookies; headless Chromium has no such setting.
+    context.add_init_script(
+        "Object.defineProperty(navigator, 'cookieEnabled', {value: false});"
+        "Object.defineProperty(document, 'cookie', {get: () => '', set: () => {}})"
+    )
+    context.route(re.compile(re.escape(segment.url + SCRIPT)), blocked("blockedbyclient"))
+    assert open_view(context, site, segment).arrived_once() == "pixel"
+
+
+def test_visitor_who_refuses_local_storage(context: BrowserContext, site: Site, segment: LocalSegment) -> None:
+    context.add_init_script("Object.defineProperty(window, 'localStorage', {get() { throw new Error('refused') }})")
+    context.route(re.compile(re.escape(segment.url + SCRIPT)), blocked("blockedbyclient"))
+    assert open_view(context, site, segment).arrived_once() == "pixel"

@@ -5,6 +5,7 @@ import logging
 import struct
 import time
 from collections.abc import Iterator
+from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
 
@@ -222,6 +223,9 @@ def test_cookie_is_not_set_by_a_refused_hit() -> None:
 # Refusals: each has its reason, is counted, writes nothing, and answers the same image.
 
 
+NOTHING = encode(["", "", "", "", "", 0])
+
+
 def signed(**parts: Any) -> str:
     return token.sign(token.Page(**{"path": "/shop/", **parts}))
 
@@ -237,8 +241,14 @@ REFUSED = [
     ("no base64", Visit(data="A"), Outcome.MALFORMED),
     ("no json", Visit(data="AAAA"), Outcome.MALFORMED),
     ("an object", Visit(data=encode({"title": "x"})), Outcome.MALFORMED),
-    ("numbers", Visit(data=encode([1, 2])), Outcome.MALFORMED),
-    ("too many", Visit(data=encode(["x"] * 6)), Outcome.MALFORMED),
+    ("nothing", Visit(data=encode([])), Outcome.MALFORMED),
+    ("numbers", Visit(data=encode([1, 2, 3, 4, 5, 0])), Outcome.MALFORMED),
+    ("too many", Visit(data=encode(["x"] * 6 + [0])), Outcome.MALFORMED),
+    ("too few", Visit(data=encode(["x"] * 4 + [0])), Outcome.MALFORMED),
+    ("no age", Visit(data=encode(["x"] * 5)), Outcome.MALFORMED),
+    ("from the future", Visit(age=-1), Outcome.MALFORMED),
+    ("of last month", Visit(age=30 * DAY * 1000), Outcome.MALFORMED),
+    ("an age that is none", Visit(data=encode(["x"] * 5 + [True])), Outcome.MALFORMED),
     ("deep", Visit(data=encode(json.loads("[" * 900 + "]" * 900))), Outcome.MALFORMED),
     ("message id short", Visit(message_id="abc"), Outcome.MALFORMED),
     ("message id of others", Visit(message_id="ajs-next-1"), Outcome.MALFORMED),
@@ -302,7 +312,7 @@ def test_page_rendered_before_the_secret_was_rotated_still_reports() -> None:
         old_name, old_token = endpoint_names()[0], signed()
     client = Client()
     client.cookies[old_name] = old_token
-    url = reverse("segment_fallback:pixel", args=[old_name, "0a" * 16, encode([])])
+    url = reverse("segment_fallback:pixel", args=[old_name, "0a" * 16, NOTHING])
     headers = {"referer": "http://testserver/shop/", "sec-fetch-site": "same-origin"}
 
     assert old_name != endpoint_names()[0]
@@ -310,7 +320,7 @@ def test_page_rendered_before_the_secret_was_rotated_still_reports() -> None:
 
 
 def test_name_of_another_site_is_not_found() -> None:
-    url = reverse("segment_fallback:pixel", args=["zzzzzz", "0a" * 16, encode([])])
+    url = reverse("segment_fallback:pixel", args=["zzzzzz", "0a" * 16, NOTHING])
     assert Client().get(url).status_code == 404
 
 
@@ -327,11 +337,25 @@ def test_trimmed_referer_is_decided_by_a_setting(referer: str | None) -> None:
     assert first["properties"]["url"] == "http://testserver/shop/"
 
 
+def test_token_in_the_url_stands_in_for_a_refused_cookie() -> None:
+    url = reverse("segment_fallback:pixel", args=[endpoint_names()[0], "0a" * 16, NOTHING, signed()])
+    headers = {"referer": "http://testserver/shop/", "sec-fetch-site": "same-origin"}
+    assert Client().get(url, headers=headers)["X-Segment-Fallback"] == "accepted"
+    headers.pop("referer")
+    assert Client().get(url, headers=headers)["X-Segment-Fallback"] == "referer_missing"
+
+
+def test_view_that_was_kept_has_the_time_at_which_it_was_seen() -> None:
+    Visit(age=3_600_000).send()
+    seen = datetime.fromisoformat(waiting()[0]["timestamp"].replace("Z", "+00:00"))
+    assert timedelta(minutes=59) < datetime.now(timezone.utc) - seen < timedelta(minutes=61)
+
+
 def test_browser_without_fetch_metadata_is_judged_by_its_referer() -> None:
     headers = {"referer": "http://testserver/shop/"}
     client, name = Client(), endpoint_names()[0]
     client.cookies[name] = signed()
-    url = reverse("segment_fallback:pixel", args=[name, "0a" * 16, encode([])])
+    url = reverse("segment_fallback:pixel", args=[name, "0a" * 16, NOTHING])
 
     assert client.get(url, headers=headers)["X-Segment-Fallback"] == "accepted"
     assert client.get(url)["X-Segment-Fallback"] == "referer_missing"
@@ -371,7 +395,7 @@ def test_event_goes_to_the_source_of_its_page() -> None:
 
 
 def test_event_that_grows_too_large_is_refused() -> None:
-    assert Visit(headers={"HTTP_ACCEPT_LANGUAGE": "en"}, data=encode(["?" + "ü" * 5_000])).send()[
+    assert Visit(headers={"HTTP_ACCEPT_LANGUAGE": "en"}, data=encode(["?" + "ü" * 5_000, "", "", "", "", 0])).send()[
         "X-Segment-Fallback"
     ] == ("size")
 

@@ -44,6 +44,7 @@ class Visit:
     referrer: str = ""
     canonical: str = ""
     timezone: str = "Europe/Berlin"
+    age: int = 0
     referer: str | None = "http://testserver/shop/"
     method: str = "GET"
     message_id: str = field(default_factory=new_message_id)
@@ -66,7 +67,7 @@ class Visit:
         return self.client.generic(self.method, url, **headers)  # type: ignore[arg-type,return-value]
 
     def _url(self, name: str) -> str:
-        values = [self.search, self.title, self.referrer, self.canonical, self.timezone]
+        values = [self.search, self.title, self.referrer, self.canonical, self.timezone, self.age]
         data = encode(values) if self.data is None else self.data
         return reverse("segment_fallback:pixel", args=[name, self.message_id, data])
 
