@@ -7,11 +7,12 @@ from datetime import datetime
 from typing import Any
 
 import requests
-from django.conf import settings
 
+from example_project.settings import LOCAL_SEGMENT
 from segment_fallback.buffers import buffers
 from segment_fallback.intake.outcome import Outcome
 
+MEANINGS = {outcome.value: outcome.explanation for outcome in Outcome}
 WAYS = {"javascript": "JavaScript", "pixel": "pixel", "noscript": "noscript", "server": "server"}
 SHOWN = 40
 
@@ -19,7 +20,7 @@ SHOWN = 40
 def look() -> dict[str, Any]:
     """All of it as plain data, for the template and as JSON. ``segment`` is false where it does not answer."""
     try:
-        answer = requests.get(f"{settings.LOCAL_SEGMENT}/_local/messages", timeout=2)
+        answer = requests.get(f"{LOCAL_SEGMENT}/_local/messages", timeout=2)
         messages, answered = answer.json()["messages"], True
     except requests.RequestException:
         messages, answered = [], False
@@ -66,6 +67,6 @@ def outcomes() -> list[dict[str, Any]]:
     for (_hour, way, outcome), count in buffers["default"].counts().items():
         totals[way, outcome] += count
     return [
-        {"way": way, "label": WAYS.get(way, way), "outcome": word, "count": count, "meaning": Outcome(word).explanation}
+        {"way": way, "label": WAYS.get(way, way), "outcome": word, "count": count, "meaning": MEANINGS[word]}
         for (way, word), count in sorted(totals.items())
     ]

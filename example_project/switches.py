@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from django.conf import settings
 from django.http import HttpRequest, HttpResponse
+
+from example_project.settings import LOCAL_SEGMENT
 
 COOKIE = "demo_switch"
 
@@ -59,7 +60,7 @@ def switch_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Ca
         response = get_response(request)
         chosen = SWITCHES.get(request.COOKIES.get(COOKIE, ""))
         if chosen and chosen.policy and not request.path.startswith("/live/"):
-            response["Content-Security-Policy"] = chosen.policy.format(segment=settings.LOCAL_SEGMENT)
+            response["Content-Security-Policy"] = chosen.policy.format(segment=LOCAL_SEGMENT)
             response["Cache-Control"] = "no-store"  # this visitor's header is nobody else's
         return response
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
-from django.conf import settings
 from django.http import Http404, HttpRequest, HttpResponse, HttpResponseRedirect, JsonResponse
 from django.shortcuts import render
 from django.utils.http import url_has_allowed_host_and_scheme
@@ -14,6 +13,7 @@ from django.views.decorators.http import require_GET, require_http_methods
 
 from example_project.arrivals import look
 from example_project.catalogue import PIECES
+from example_project.settings import LOCAL_SEGMENT
 from example_project.switches import COOKIE, SWITCHES
 
 # An edge cache keeps pages for an hour. Browsers ask again each time: with the demo's switches the same page comes
@@ -46,7 +46,7 @@ def kiln(request: HttpRequest) -> HttpResponse:
 @never_cache
 def live(request: HttpRequest) -> HttpResponse:
     """What arrived at Segment. Kept up to date by live.js, and by a refresh where scripts are off."""
-    return render(request, "live/live.html", {"data": look(), "segment": settings.LOCAL_SEGMENT, **_switches(request)})
+    return render(request, "live/live.html", {"data": look(), "segment": LOCAL_SEGMENT, **_switches(request)})
 
 
 @require_GET

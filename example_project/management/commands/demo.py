@@ -18,6 +18,7 @@ from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from example_project.celery import app as celery
+from example_project.settings import BASE_DIR, BUFFER, VAR
 
 HOST = "127.0.0.1"
 START_SECONDS = 60.0
@@ -64,7 +65,7 @@ class Command(BaseCommand):
         python = [sys.executable, "-m"]
         app = [*python, "celery", "--app", "example_project"]
         alone = ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-        children = Children(settings.VAR, {**os.environ, "EXAMPLE_SEGMENT_URL": segment, "PYTHONUNBUFFERED": "1"})
+        children = Children(VAR, {**os.environ, "EXAMPLE_SEGMENT_URL": segment, "PYTHONUNBUFFERED": "1"})
         try:
             children.start("segment", *python, "segment_fallback.testing", "--port", str(segment_port))
             children.start("shop", *python, "django", "runserver", "--noreload", f"{HOST}:{port}")
@@ -74,7 +75,7 @@ class Command(BaseCommand):
             while not (self._told_to_stop or (answers(f"{shop}/live/") and answers(f"{segment}/_local/messages"))):
                 children.check()
                 if time.monotonic() > deadline:
-                    raise CommandError(f"Shop and Segment did not start in {START_SECONDS:.0f} s; see {settings.VAR}.")
+                    raise CommandError(f"Shop and Segment did not start in {START_SECONDS:.0f} s; see {VAR}.")
                 time.sleep(0.1)
             if not self._told_to_stop:
                 self._tell(shop, segment)
@@ -87,13 +88,13 @@ class Command(BaseCommand):
 
     def _prepare(self) -> None:
         # What rode in the broker when the last demo ended is of no use: no event does, only "flush now".
-        for leftover in [*settings.VAR.glob("broker.sqlite3*"), *settings.VAR.glob("beat-schedule*")]:
+        for leftover in [*VAR.glob("broker.sqlite3*"), *VAR.glob("beat-schedule*")]:
             leftover.unlink()
         # Worker and beat would make the broker's tables at the same time.
         with celery.connection_for_write() as connection:
             celery.amqp.queues[celery.conf.task_default_queue].bind(connection.default_channel).declare()
         call_command("migrate", verbosity=0)
-        if settings.BUFFER == "dynamodb":
+        if BUFFER == "dynamodb":
             call_command("segment_table", create=True)
 
     def _tell(self, shop: str, segment: str) -> None:
@@ -102,7 +103,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 "\nanalytics.js is not here, so page views can only arrive by the pixel: `npm ci` installs it."
             )
-        self.stdout.write(TRY.format(logs=settings.VAR / "*.log"))
+        self.stdout.write(TRY.format(logs=VAR / "*.log"))
         self.stdout.flush()
 
 
@@ -118,7 +119,7 @@ class Children:
         with self._log(name).open("wb") as log:
             self._processes[name] = subprocess.Popen(  # noqa: S603 - our own commands
                 command,
-                cwd=settings.BASE_DIR,
+                cwd=BASE_DIR,
                 env=self._environment,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
