@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from django.apps import AppConfig
 from django.conf import settings as django_settings
@@ -128,6 +129,46 @@ def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
     hint = f"Move {MIDDLEWARE!r} to the first place: it answers our own endpoints before the others do their work."
     text = f"MIDDLEWARE has {dear[0]!r} before SegmentMiddleware."
     return [Warning(text, hint=hint, id=f"{ID}W004")]
+
+
+SEGMENT_HOSTS = {
+    "api.segment.io": "https://api.segment.io",
+    "events.eu1.segmentapis.com": "https://events.eu1.segmentapis.com",
+}
+"""Where Segment takes events, and nowhere else: https://segment.com/docs/guides/regional-segment/"""
+
+_SEGMENTS_OWN = re.compile(r"(?:^|\.)segment(?:apis)?\.(?:com|io)$")
+
+
+@register()
+def check_region(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Each API_HOST is one that takes events, and the page's own script reports to the same region.
+
+    A workspace of one region loses what is sent to the other, and nobody is told.
+    """
+    settings = get_settings()
+    origins = {"['API_HOST']": settings.API_HOST}
+    for alias, source in settings.SOURCES.items():
+        origins[f"['SOURCES'][{alias!r}]['API_HOST']"] = source.get("API_HOST", settings.API_HOST)
+    texts = []
+    for where, origin in origins.items():
+        host = urlsplit(origin).hostname or ""
+        if _SEGMENTS_OWN.search(host) and host not in SEGMENT_HOSTS:
+            texts.append(f"SEGMENT_FALLBACK{where}: {host!r} is not where Segment takes events.")
+    api, script = urlsplit(settings.API_HOST).hostname, _script_host(settings.LOAD_OPTIONS)
+    if script and script != api and {script, api} <= set(SEGMENT_HOSTS):
+        texts.append(f"The apiHost in LOAD_OPTIONS is {script!r}, in another region than API_HOST, {api!r}.")
+    hint = f"Write {' or '.join(SEGMENT_HOSTS.values())}: that of your workspace's region, or your own proxy of it."
+    return [Warning(text, hint=hint, id=f"{ID}W007") for text in texts]
+
+
+def _script_host(load_options: Mapping[str, Any]) -> str | None:
+    """The host to which analytics.js is told to report."""
+    try:
+        api_host = load_options["integrations"]["Segment.io"]["apiHost"]
+        return urlsplit(f"//{api_host}").hostname
+    except (KeyError, TypeError, ValueError):
+        return None
 
 
 @register(deploy=True)

@@ -104,7 +104,7 @@ class Settings:
 
     HOLD: float = 0.0
     """Seconds that a pixel's event waits, so that the same view's JavaScript event can take its place. Of use only
-    with the Tracking API first party."""
+    with the Tracking API first party. An hour at most."""
 
     FLUSH_BUDGET: float = 8.0
     """Seconds after which a flush starts no further batch: a little less than the interval at which beat starts one.
@@ -161,6 +161,10 @@ def _origin(value: str) -> str | None:
 
 def _not_negative(value: float) -> str | None:
     return None if 0 <= value < math.inf else "must be 0 or more, and finite"
+
+
+def _up_to_an_hour(value: float) -> str | None:
+    return None if 0 <= value <= 3_600 else "must be from 0 to 3,600 seconds"
 
 
 def _positive(value: float) -> str | None:
@@ -225,7 +229,7 @@ RULES: dict[str, Rule] = {
     "TRUSTED_PROXIES": _not_negative,
     "RATE_LIMIT": _not_negative,
     "PATIENCE": _positive,
-    "HOLD": _not_negative,
+    "HOLD": _up_to_an_hour,
     "FLUSH_BUDGET": _positive,
     "SEND_TIMEOUT": _positive,
     "OUTCOME_INTERVAL": _not_negative,

@@ -259,6 +259,54 @@ def test_w005_where_any_host_may_report(settings: Any, hosts: list[str], allowed
         assert "ALLOWED_HOSTS" in str(one(messages, "W005").hint)
 
 
+US, EU = "https://api.segment.io", "https://events.eu1.segmentapis.com"
+
+
+def loading(api_host: object) -> dict[str, Any]:
+    return {"integrations": {"Segment.io": {"apiHost": api_host}}}
+
+
+@pytest.mark.parametrize(
+    "keys",
+    [
+        {"API_HOST": US},
+        {"API_HOST": EU},
+        {"API_HOST": "https://segment.example.com"},
+        {"API_HOST": "https://mysegment.io:8443"},
+        {"API_HOST": EU, "LOAD_OPTIONS": loading("events.eu1.segmentapis.com/v1")},
+        {"API_HOST": EU, "LOAD_OPTIONS": loading("t.shop.example/v1")},
+        {"API_HOST": "https://t.shop.example", "LOAD_OPTIONS": loading("api.segment.io/v1")},
+        {"LOAD_OPTIONS": loading(7)},
+        {"LOAD_OPTIONS": loading("[")},
+        {"LOAD_OPTIONS": {"integrations": False}},
+        {"LOAD_OPTIONS": {"integrations": {"Segment.io": True}}},
+        {"SOURCES": {"eu": {"WRITE_KEY": "k", "API_HOST": EU}}},
+    ],
+)
+def test_region_that_may_be_meant_is_fine(keys: dict[str, Any]) -> None:
+    assert found_in(keys) == []
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"API_HOST": "https://api.segment.com"}, "['API_HOST']: 'api.segment.com' is not"),
+        ({"API_HOST": "https://app.segment.com"}, "is not where Segment takes events"),
+        ({"API_HOST": "https://cdn.segment.com"}, "is not where"),
+        ({"API_HOST": "https://eu1.api.segmentapis.com"}, "is not where"),
+        ({"API_HOST": "https://events.eu2.segmentapis.com"}, "is not where"),
+        ({"SOURCES": {"b": {"WRITE_KEY": "k", "API_HOST": "https://segment.io"}}}, "['SOURCES']['b']['API_HOST']: "),
+        ({"LOAD_OPTIONS": loading("events.eu1.segmentapis.com/v1")}, "than API_HOST, 'api.segment.io'"),
+        ({"API_HOST": EU, "LOAD_OPTIONS": loading("api.segment.io/v1")}, "apiHost in LOAD_OPTIONS is 'api.segment.io'"),
+    ],
+)
+def test_wrong_region_is_said(keys: dict[str, Any], text: str) -> None:
+    message = one(found_in(keys), "W007")
+    assert text in message.msg
+    assert US in str(message.hint)
+    assert EU in str(message.hint)
+
+
 def test_check_ids_are_used_once_and_tested() -> None:
     sources = [file.read_text("utf-8") for file in Path(segment_fallback.__file__).parent.rglob("*.py")]
     used = [number for text in sources for number in re.findall(r"""(?:\{ID\}|segment_fallback\.)([EW]\d{3})""", text)]

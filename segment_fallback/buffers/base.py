@@ -33,7 +33,7 @@ MAX_BACK_OFF = 300.0
 """Seconds: the longest for which a flush backs off. Segment's SDKs honour a Retry-After up to that."""
 
 FAR_AHEAD = 3_600.0
-"""Seconds. No lease or back-off lasts that long: one that ends later comes from a clock that was wrong, and
+"""Seconds. No lease, back-off or hold lasts that long: one that ends later comes from a clock that was wrong, and
 binds nobody."""
 
 
@@ -214,6 +214,11 @@ class Claim(abc.ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def is_due(not_before: int, now: int) -> bool:
+    """Whether a message that is held until then may be sent now. Both in milliseconds since 1970."""
+    return not_before <= now or not_before > now + FAR_AHEAD * 1000
 
 
 def now_ms() -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import json
+import random
+import time
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
 
 from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
@@ -21,14 +24,26 @@ from segment_fallback.buffers.base import (
     DeadLetter,
     LeaseLost,
     Waiting,
+    is_due,
     now_ms,
 )
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message, Way
 from segment_fallback.models import Lease, OutcomeCount, WaitingMessage
 
+Result = TypeVar("Result")
+Row = TypeVar("Row", WaitingMessage, models.DeadLetter)
+
 PAGE = 500
 """Rows that one statement reads or deletes: below the 999 variables that SQLite takes by default."""
+
+COLLISIONS: frozenset[str | int] = frozenset({"40001", "40P01", 1020, 1213, "database is locked"})
+"""Two transactions were in each other's way, and one was ended: PostgreSQL's serialization failure and deadlock,
+MariaDB's changed record and deadlock, and SQLite's lock, which it refuses at once where waiting would be a deadlock."""
+
+TRIES = 8
+PATIENCE = 3.0
+"""Seconds after which what collides is not tried again: a visitor waits. PostgreSQL sees a deadlock after one."""
 
 
 class DatabaseBuffer(Buffer):
@@ -51,7 +66,8 @@ class DatabaseBuffer(Buffer):
 
     def joins_writes(self) -> bool:
         # Inside a transaction of the caller's, its messages must share that transaction's fate, and only its own.
-        return not connections[self.using].in_atomic_block
+        connection = connections[self.using]
+        return not connection.in_atomic_block and (connection.connection is None or connection.autocommit)
 
     def write(self, messages: Sequence[Message]) -> None:
         now = now_ms()
@@ -69,11 +85,15 @@ class DatabaseBuffer(Buffer):
             for message in messages
         ]
         replacements = {m.message_id: m for m in messages if m.way is Way.JAVASCRIPT}
-        # atomic(): an error must not spoil a transaction of the caller's, who goes on without us.
-        with self.guard(), transaction.atomic(using=self.using):
-            self.waiting.bulk_create(rows, ignore_conflicts=True, batch_size=100)
-            if replacements:
-                self._replace_provisional(replacements)
+
+        def write() -> None:
+            # atomic(): an error must not spoil a transaction of the caller's, who goes on without us.
+            with transaction.atomic(using=self.using):
+                self.insert_new(self.waiting, rows)
+                if replacements:
+                    self._replace_provisional(replacements)
+
+        self.run(write)
 
     def _replace_provisional(self, replacements: dict[str, Message]) -> None:
         held = self.waiting.filter(provisional=True)
@@ -86,50 +106,56 @@ class DatabaseBuffer(Buffer):
                     body=message.body, way=message.way.value, source=message.source, provisional=False, not_before=0
                 )
 
+    def insert_new(self, table: QuerySet[Row], rows: list[Row]) -> None:
+        """Insert those rows whose messageId is not there yet."""
+        if connections[self.using].vendor == "mysql":
+            # INSERT IGNORE, what ignore_conflicts would be here, also cuts off what does not fit, and says nothing.
+            table.bulk_create(rows, update_conflicts=True, update_fields=["message_id"], batch_size=100)
+        else:
+            table.bulk_create(rows, ignore_conflicts=True, batch_size=100)
+
     def claim(self, part: int, *, lease: float = 60.0) -> DatabaseClaim | None:
-        with self.guard():
-            claim = DatabaseClaim(self, part, lease)
-            return claim if claim.take() else None
+        claim = DatabaseClaim(self, part, lease)
+        return claim if self.run(claim.take) else None
 
     def depth(self) -> int:
-        with self.guard():
-            return self.waiting.count()
+        """How many messages wait. Reads an index from end to end."""
+        return self.run(self.waiting.count)
 
     def oldest(self) -> int | None:
-        with self.guard():
-            oldest: int | None = self.waiting.aggregate(oldest=Min("created"))["oldest"]
-            return oldest
+        """When the message that has waited longest was accepted. Reads one row."""
+        first = self.waiting.order_by("id")[:1]
+        return next((row.created for row in self.run(lambda: list(first.only("created")))), None)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
-        with self.guard():
-            for row in self._dead.order_by("id").iterator():
-                yield DeadLetter(_waiting(row), row.reason, row.attempts, row.buried)
+        for row in self.pages(self.dead):
+            yield DeadLetter(_waiting(row), row.reason, row.attempts, row.buried)
 
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
-        with self.guard():
-            removed = 0
-            for start in range(0, len(message_ids), PAGE):
-                removed += self._dead.filter(message_id__in=message_ids[start : start + PAGE]).delete()[0]
-            return removed
-
-    @property
-    def _dead(self) -> QuerySet[models.DeadLetter]:
-        rows: QuerySet[models.DeadLetter] = models.DeadLetter.objects.using(self.using)
-        return rows
+        removed = 0
+        for start in range(0, len(message_ids), PAGE):
+            chosen = self.dead.filter(message_id__in=message_ids[start : start + PAGE])
+            removed += self.run(chosen.delete)[0]
+        return removed
 
     def add_counts(self, counts: Counts) -> None:
+        """Add to the counts. Where the connection is lost at the very end they may be added twice."""
         table = OutcomeCount.objects.using(self.using)
-        with self.guard(), transaction.atomic(using=self.using):
-            for (hour, way, outcome), number in counts.items():
-                key = {"hour": hour, "way": way, "outcome": outcome}
-                if not table.filter(**key).update(count=F("count") + number):
-                    table.bulk_create([OutcomeCount(**key)], ignore_conflicts=True)
-                    table.filter(**key).update(count=F("count") + number)
+
+        def add() -> None:
+            with transaction.atomic(using=self.using):
+                # Sorted: two processes that change the same rows in different orders would wait for each other.
+                for (hour, way, outcome), number in sorted(counts.items()):
+                    key = {"hour": hour, "way": way, "outcome": outcome}
+                    if not table.filter(**key).update(count=F("count") + number):
+                        table.get_or_create(**key)
+                        table.filter(**key).update(count=F("count") + number)
+
+        self.run(add)
 
     def counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
-        with self.guard():
-            rows = OutcomeCount.objects.using(self.using).filter(hour__gte=since)
-            return {(row.hour, row.way, row.outcome): row.count for row in rows}
+        rows = self.run(lambda: list(OutcomeCount.objects.using(self.using).filter(hour__gte=since)))
+        return {(row.hour, row.way, row.outcome): row.count for row in rows}
 
     def check(self) -> list[checks.CheckMessage]:
         if self._using is None or self._using in connections:
@@ -147,15 +173,57 @@ class DatabaseBuffer(Buffer):
         rows: QuerySet[WaitingMessage] = WaitingMessage.objects.using(self.using)
         return rows
 
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """The database's errors as ours."""
-        try:
-            yield
-        except (DatabaseError, InterfaceError) as error:
-            # The first line only: further ones may quote the row, which is a visitor's.
-            reason = (str(error) or type(error).__name__).splitlines()[0]
-            raise BufferUnavailable(f"the database {self.using!r} failed: {reason}") from error
+    @property
+    def dead(self) -> QuerySet[models.DeadLetter]:
+        rows: QuerySet[models.DeadLetter] = models.DeadLetter.objects.using(self.using)
+        return rows
+
+    def pages(self, rows: QuerySet[Row]) -> Iterator[Row]:
+        """The rows by id, read a page at a time: neither a cursor nor a transaction stays open meanwhile."""
+        last = 0
+        while True:
+            page: list[Row] = self.run(functools.partial(list, rows.filter(id__gt=last).order_by("id")[:PAGE]))
+            yield from page
+            if len(page) < PAGE:
+                return
+            last = page[-1].pk
+
+    def run(self, work: Callable[[], Result]) -> Result:
+        """The work's result; the database's errors as ours.
+
+        Repeated where another transaction was in its way, and once on a new connection where the old one is dead:
+        outside a request nobody but us looks after a thread's connection. So the work must bear to be repeated
+        after it was done. Inside a transaction of the caller's nothing can be repeated.
+        """
+        connection = connections[self.using]
+        if connection.errors_occurred and not connection.in_atomic_block:
+            connection.close_if_unusable_or_obsolete()
+        started = time.monotonic()
+        for pause in (0.01 * 2**n for n in range(TRIES)):
+            before, within = connection.connection, connection.in_atomic_block
+            try:
+                return work()
+            except (DatabaseError, InterfaceError) as error:
+                # The first line only: further ones may quote the row, which is a visitor's.
+                reason = (str(error) or type(error).__name__).splitlines()[0]
+                failure = BufferUnavailable(f"the database {self.using!r} failed: {reason}")
+                failure.__cause__ = error
+                if within:
+                    break
+                if connection.connection is not None and not connection.is_usable():
+                    connection.close()
+                # At the end of a transaction Django itself may have put a new connection in the place of a dead one.
+                lost = before is not None and connection.connection is not before
+                if not lost and not (_is_collision(error) and time.monotonic() - started < PATIENCE):
+                    break
+                time.sleep(random.uniform(0, pause))  # noqa: S311 - jitter
+        raise failure
+
+
+def _is_collision(error: Exception) -> bool:
+    driver = error.__cause__
+    codes = (getattr(driver, "sqlstate", None), getattr(driver, "pgcode", None), *error.args[:1])
+    return not COLLISIONS.isdisjoint(codes)
 
 
 class DatabaseClaim(Claim):
@@ -174,11 +242,12 @@ class DatabaseClaim(Claim):
         """Whether the part is ours now."""
         now = now_ms()
         far_ahead = now + round(FAR_AHEAD * 1000)
-        expired = Q(expires__lte=now) | Q(expires__gt=far_ahead)
+        # "owner": the first answer may have been lost, and this be the second try.
+        free = Q(expires__lte=now) | Q(expires__gt=far_ahead) | Q(owner=self.owner)
         may_try = Q(not_before__lte=now) | Q(not_before__gt=far_ahead)
-        taken = self._row.filter(expired & may_try).update(owner=self.owner, expires=now + self._duration)
+        taken = self._row.filter(free & may_try).update(owner=self.owner, expires=now + self._duration)
         if not taken and not self._row.exists():
-            Lease.objects.using(self._buffer.using).bulk_create([Lease(part=self.part)], ignore_conflicts=True)
+            Lease.objects.using(self._buffer.using).get_or_create(part=self.part)
             return self.take()
         if taken:
             self.failures, doubts = self._row.values_list("failures", "doubts")[0]
@@ -190,71 +259,74 @@ class DatabaseClaim(Claim):
         return round(self.lease * 1000)
 
     def messages(self) -> Iterator[Waiting]:
-        last, now = 0, now_ms()
-        part = Q(part=self.part)
-        if self.part == self._buffer.parts - 1:
-            part = Q(part__gte=self.part)
+        now = now_ms()
+        waiting, part = self._buffer.waiting, self.part
         while True:
-            with self._buffer.guard():
-                rows = list(self._buffer.waiting.filter(part, id__gt=last).order_by("id")[:PAGE])
-            for row in rows:
-                if row.not_before <= now:
+            for row in self._buffer.pages(waiting.filter(part=part)):
+                if is_due(row.not_before, now):
                     yield _waiting(row)
-            if len(rows) < PAGE:
+            if self.part < self._buffer.parts - 1:
                 return
-            last = rows[-1].pk
+            # The last part's flusher sends what was put while there were more parts: one by one, as the index goes.
+            further = waiting.filter(part__gt=part)
+            part = self._buffer.run(functools.partial(further.aggregate, next=Min("part")))["next"]
+            if part is None:
+                return
 
     def renew(self) -> None:
-        with self._buffer.guard():
-            now = now_ms()
-            if not self._row.filter(owner=self.owner).update(expires=now + self._duration):
-                raise LeaseLost(f"part {self.part} has another flusher")
+        if not self._change(expires=now_ms() + self._duration):
+            raise LeaseLost(f"part {self.part} has another flusher")
 
     def save_doubts(self) -> None:
-        with self._buffer.guard():
-            doubts = json.dumps(self.doubts) if self.doubts else ""
-            self._row.filter(owner=self.owner).update(doubts=doubts)
+        self._change(doubts=json.dumps(self.doubts) if self.doubts else "")
 
     def ack(self, batch: Sequence[Waiting]) -> None:
-        with self._buffer.guard():
-            for start in range(0, len(batch), PAGE):
-                self._buffer.waiting.filter(pk__in=[m.key for m in batch[start : start + PAGE]]).delete()
-            if self.failures:
-                self._row.filter(owner=self.owner).update(failures=0)
-                self.failures = 0
+        for start in range(0, len(batch), PAGE):
+            delivered = self._buffer.waiting.filter(pk__in=[m.key for m in batch[start : start + PAGE]])
+            self._buffer.run(delivered.delete)
+        if self.failures:
+            self._change(failures=0)
+            self.failures = 0
         self._settle(batch)
 
     def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
-        using, buried = self._buffer.using, now_ms()
+        buried = now_ms()
+        # Databases refuse NUL, or what their character set has not.
+        reason = "".join(c if c.isascii() and c.isprintable() else "?" for c in reason[:200])
         letters = [
             models.DeadLetter(
                 message_id=m.message_id,
                 body=m.body,
                 way=m.way,
                 source=m.source,
-                reason=reason[:200],
+                reason=reason,
                 attempts=attempts,
                 created=m.created,
                 buried=buried,
             )
             for m in batch
         ]
-        with self._buffer.guard(), transaction.atomic(using=using):
-            models.DeadLetter.objects.using(using).bulk_create(letters, ignore_conflicts=True, batch_size=100)
-            self._buffer.waiting.filter(pk__in=[m.key for m in batch]).delete()
+
+        def move() -> None:
+            with transaction.atomic(using=self._buffer.using):
+                self._buffer.insert_new(self._buffer.dead, letters)
+                for start in range(0, len(batch), PAGE):
+                    self._buffer.waiting.filter(pk__in=[m.key for m in batch[start : start + PAGE]]).delete()
+
+        self._buffer.run(move)
         self._settle(batch)
 
     def back_off(self, seconds: float) -> None:
         not_before = now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000)
-        with self._buffer.guard():
-            self.failures += 1
-            self._row.filter(owner=self.owner).update(
-                owner="", expires=0, not_before=not_before, failures=self.failures
-            )
+        self.failures += 1
+        self._change(owner="", expires=0, not_before=not_before, failures=self.failures)
 
     def release(self) -> None:
-        with self._buffer.guard():
-            self._row.filter(owner=self.owner).update(owner="", expires=0)
+        self._change(owner="", expires=0)
+
+    def _change(self, **values: object) -> bool:
+        """Change the part's lease, if it is ours; whether it is."""
+        return bool(self._buffer.run(lambda: self._row.filter(owner=self.owner).update(**values)))
 
 
 def _waiting(row: WaitingMessage | models.DeadLetter) -> Waiting:

@@ -36,6 +36,7 @@ from segment_fallback.buffers.base import (
     DeadLetter,
     LeaseLost,
     Waiting,
+    is_due,
     now_ms,
 )
 from segment_fallback.conf import DEFAULT_SOURCE
@@ -327,7 +328,7 @@ class DynamoDBClaim(Claim):
         now = now_ms()
         segment = {"Segment": self.part, "TotalSegments": self._buffer.parts}
         for page in self._buffer.scan(TableName=self._buffer.table, ConsistentRead=True, **segment):
-            due = [item for item in page["Items"] if int(item.get("notBefore", {"N": "0"})["N"]) <= now]
+            due = [item for item in page["Items"] if is_due(int(item.get("notBefore", {"N": "0"})["N"]), now)]
             yield from sorted((_waiting(item, key=item["messageId"]["S"]) for item in due), key=lambda m: m.created)
 
     def renew(self) -> None:

@@ -5,6 +5,7 @@ A folder of this machine by default; S3 and the like through django-storages, by
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import secrets
@@ -30,8 +31,9 @@ LAST_LINE = b"end"
 """Ends a file that was written whole. Without it a file is being written, or its writer died before it could
 have told anybody that it had accepted these messages."""
 
-ABANDONED = 600.0
-"""Seconds after which nobody writes a file any more."""
+ABANDONED = 7 * 86_400.0
+"""Seconds after which nobody writes a file any more, though the clock of one who does be wrong by days: a file that is
+removed while it is being written would take with it what its writer then believes to be safe."""
 
 MEASURED = 10.0
 """Seconds for which the size of the spool is believed before it is measured again."""
@@ -58,21 +60,32 @@ class Spool:
                 self._size, self._measured = self.size(), time.monotonic()
             if self._size + len(content) > self._max_bytes:
                 raise SpoolFull(f"the spool has {self._size} bytes; SPOOL_MAX_BYTES allows {self._max_bytes}")
-            # The name sorts by time and is nobody else's.
-            self._storage.save(f"{time.time_ns():019d}-{secrets.token_hex(8)}{SUFFIX}", ContentFile(content))
-        except SpoolFull:
+            self._save(content)
+        except (SpoolFull, BufferUnavailable):
             raise
         except Exception as error:
             # Storages raise what they like: OSError, or whatever their cloud's library has.
             raise BufferUnavailable(f"the spool failed: {type(error).__name__}") from error
         self._size += len(content)
 
+    def _save(self, content: bytes) -> None:
+        # The name sorts by time and is nobody else's.
+        name = f"{time.time_ns():019d}-{secrets.token_hex(8)}{SUFFIX}"
+        try:
+            self._storage.save(name, ContentFile(content))
+        except Exception:
+            with contextlib.suppress(Exception):
+                self._storage.delete(name)  # what a full disk took of it
+            raise
+
     def files(self) -> list[str]:
-        """The names of the spool's files, oldest first."""
+        """The names of the spool's files, oldest first. Raises BufferUnavailable."""
         try:
             return sorted(name for name in self._storage.listdir("")[1] if name.endswith(SUFFIX))
         except FileNotFoundError:
             return []
+        except Exception as error:
+            raise BufferUnavailable(f"the spool failed: {type(error).__name__}") from error
 
     def size(self) -> int:
         """How many bytes the spool holds."""
@@ -99,15 +112,20 @@ class Spool:
                 messages = self.read(name)
             except FileNotFoundError:
                 continue
-            except ValueError:
-                logger.error("the spool's file %s cannot be read; it is left where it is", name)
+            except Exception as error:  # noqa: BLE001 - what the storage raises, or a file that nobody understands
+                reason = type(error).__name__
+                logger.error("the spool's file %s cannot be read (%s); it is left where it is", name, reason)
                 continue
             if messages is not None:
                 yield messages
                 self.delete(name)
 
     def delete(self, name: str) -> None:
-        self._storage.delete(name)
+        """Remove a file. Raises BufferUnavailable."""
+        try:
+            self._storage.delete(name)
+        except Exception as error:
+            raise BufferUnavailable(f"the spool failed: {type(error).__name__} for {name}") from error
 
 
 def _line(message: Message) -> bytes:

@@ -152,7 +152,7 @@ class Flusher:
         return [message for message in batch if message.message_id not in buried]
 
     def _deliver(self, batch: Sequence[Waiting], transport: Transport, halvings: int = 0) -> None:
-        if not batch or batch[0].source in self._stopped:
+        if not batch or batch[0].source in self._stopped or stopping.is_set():
             return
         self._claim.renew()
         answer = transport.send([message.body for message in batch], retry_count=self._claim.failures)

@@ -8,15 +8,20 @@ of what is sent.
 from __future__ import annotations
 
 import base64
+import contextlib
 import enum
 import functools
 import gzip
 import json
+import os
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Any
+from urllib.parse import urlsplit
 
 import requests
 from requests.auth import AuthBase
@@ -100,8 +105,8 @@ class Transport:
             headers["Content-Encoding"] = "gzip"
         try:
             authorization = f"Bearer {self._oauth.get_token()}" if self._oauth else self._basic
-        except Exception as error:  # noqa: BLE001 - the SDK's manager raises what its libraries raise
-            return Answer(Verdict.RETRY, detail=f"no OAuth token: {type(error).__name__}")
+        except NoToken as error:
+            return Answer(error.verdict, detail=str(error))
         try:
             response = self._session.post(
                 self._url,
@@ -131,10 +136,74 @@ class Transport:
         self._session.close()
 
 
+class NoToken(Exception):
+    """The OAuth server gave no token: for now, or until somebody mends the settings."""
+
+    def __init__(self, verdict: Verdict, detail: str) -> None:
+        super().__init__(f"no OAuth token: {detail}")
+        self.verdict = verdict
+
+
+class Tokens(OauthManager):  # type: ignore[misc]
+    """The SDK's manager of a source's tokens, without its threads.
+
+    Those refresh a token for ever, end with a fork, and where the server answers what they do not expect they
+    die, and ``get_token`` waits for them without end: longer than a lease lasts.
+    """
+
+    _good = ""
+    _expires = 0.0
+
+    def clear_token(self) -> None:
+        """Segment did not take the token."""
+        self._expires = 0.0
+
+    def get_token(self) -> str:
+        """A token that is good for a while yet. Waits ``timeout`` seconds at most. Raises NoToken."""
+        with self.token_mutex:
+            if time.monotonic() < self._expires:
+                return self._good
+            try:
+                response = self._request_token()
+            except requests.RequestException as error:
+                raise NoToken(Verdict.RETRY, f"{type(error).__name__} from {self.auth_server}") from error
+            except Exception as error:  # whatever the JWT's library has against the key
+                detail = f"{type(error).__name__}: check client_key in OAUTH"
+                raise NoToken(Verdict.MISCONFIGURED, detail) from error
+            self._heed_clock(response)
+            self._good, lifetime = _token(response)
+            self._expires = time.monotonic() + lifetime / 2
+            return self._good
+
+    def _heed_clock(self, response: requests.Response) -> None:
+        """The server refuses a request that its own clock dates otherwise."""
+        with contextlib.suppress(KeyError, TypeError, ValueError):
+            self.clock_skew = int(time.time() - parsedate_to_datetime(response.headers["Date"]).timestamp())
+
+
+def _token(response: requests.Response) -> tuple[str, float]:
+    """The token of an answer, and for how many seconds it is good. Raises NoToken."""
+    status = response.status_code
+    detail = f"HTTP {status} from {urlsplit(response.url).netloc}"
+    if 400 <= status < 500 and status not in RETRIED:
+        raise NoToken(Verdict.MISCONFIGURED, f"{detail}: check OAUTH")
+    try:
+        answer = response.json()
+        if status == 200 and isinstance(answer["access_token"], str):
+            return answer["access_token"], float(answer.get("expires_in", 120))
+    except (KeyError, TypeError, ValueError):
+        detail += ", without a token"
+    raise NoToken(Verdict.RETRY, detail)
+
+
 @functools.cache
-def oauth_manager(arguments: tuple[tuple[str, Any], ...]) -> Any:
-    """The SDK's manager of a source's tokens: one a process, because a token lives longer than a flush."""
-    return OauthManager(**dict(arguments))
+def oauth_manager(arguments: tuple[tuple[str, Any], ...]) -> Tokens:
+    """A source's tokens: one manager a process, because a token lives longer than a flush."""
+    return Tokens(**dict(arguments))
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=oauth_manager.cache_clear)
 
 
 def judge(response: requests.Response) -> Answer:

@@ -2,6 +2,8 @@
 
 from django.db import migrations, models
 
+import segment_fallback.models
+
 
 class Migration(migrations.Migration):
 
@@ -15,7 +17,7 @@ class Migration(migrations.Migration):
             name='DeadLetter',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('message_id', models.CharField(max_length=99, unique=True)),
+                ('message_id', segment_fallback.models.MessageIdField(max_length=99, unique=True)),
                 ('body', models.BinaryField()),
                 ('way', models.CharField(max_length=10)),
                 ('source', models.CharField(default='default', max_length=40)),
@@ -53,7 +55,7 @@ class Migration(migrations.Migration):
             name='WaitingMessage',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),
-                ('message_id', models.CharField(max_length=99, unique=True)),
+                ('message_id', segment_fallback.models.MessageIdField(max_length=99, unique=True)),
                 ('part', models.PositiveSmallIntegerField(default=0)),
                 ('body', models.BinaryField()),
                 ('way', models.CharField(max_length=10)),

@@ -186,6 +186,22 @@ class BufferContract:
         clock.advance(0.001)
         assert names(waiting(buffer)) == ["free", "held"]
 
+    def test_ids_that_differ_in_case_are_two(self, buffer: Buffer) -> None:
+        buffer.put([event("a1"), event("A1")])
+        buffer.put([event("A1", size=100)])
+        assert names(waiting(buffer)) == ["A1", "a1"]
+        with claimed(buffer) as claim:
+            claim.bury(list(claim.messages()), "no", 1)
+        assert names([letter.message for letter in buffer.dead_letters()]) == ["A1", "a1"]
+
+    def test_any_reason_will_do(self, buffer: Buffer) -> None:
+        buffer.put([event()])
+        with claimed(buffer) as claim:
+            claim.bury(list(claim.messages()), "no\x00 \U0001f600\u0142 more", 1)
+        (letter,) = buffer.dead_letters()
+        assert letter.reason.startswith("no")
+        assert letter.reason.endswith(" more")
+
     def test_source_is_kept_to_the_dead_letter(self, buffer: Buffer) -> None:
         buffer.put([event("a"), event("b", source="docs")])
         found = waiting(buffer)

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
-from django.core.management import call_command
 from django.db import connections, transaction
 from pytest_django import DjangoDbBlocker
 
@@ -14,49 +12,51 @@ from segment_fallback.buffers import make_buffer
 from segment_fallback.buffers.base import Buffer
 from segment_fallback.buffers.database import DatabaseBuffer
 from segment_fallback.exceptions import BufferUnavailable
-from segment_fallback.models import DeadLetter, Lease, OutcomeCount, WaitingMessage
+from segment_fallback.models import WaitingMessage
 from tests.buffers.contract import HOUR, BufferContract, Make, claimed, event, javascript, pixel, waiting
+from tests.databases import database, empty
 
 BACKEND = "segment_fallback.buffers.database.DatabaseBuffer"
-
-
-@contextlib.contextmanager
-def _database(alias: str, path: Path, blocker: DjangoDbBlocker) -> Iterator[str]:
-    connections.databases[alias] = {**connections.databases["default"], "NAME": str(path)}
-    with blocker.unblock():
-        try:
-            yield alias
-        finally:
-            connections[alias].close()
-            del connections[alias], connections.databases[alias]
-
-
-@pytest.fixture(scope="module")
-def sqlite(tmp_path_factory: pytest.TempPathFactory, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
-    """Alias of a database in a file: threads cannot share one in memory."""
-    path = tmp_path_factory.mktemp("database") / "db.sqlite3"
-    with _database("sqlite", path, django_db_blocker) as alias:
-        call_command("migrate", database=alias, verbosity=0)
-        yield alias
 
 
 @pytest.fixture
 def empty_sqlite(tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> Iterator[str]:
     """Alias of a database without tables."""
-    with _database("empty", tmp_path / "db.sqlite3", django_db_blocker) as alias:
+    with database("empty", {"NAME": str(tmp_path / "db.sqlite3")}, django_db_blocker, migrate=False) as alias:
         yield alias
 
 
-class TestContract(BufferContract):
+class DatabaseContract(BufferContract):
     @pytest.fixture
-    def make(self, sqlite: str) -> Make:
-        for model in (WaitingMessage, DeadLetter, Lease, OutcomeCount):
-            model._default_manager.using(sqlite).all().delete()
+    def alias(self) -> str:
+        raise NotImplementedError("a subclass names its database")
+
+    @pytest.fixture
+    def make(self, alias: str) -> Make:
+        empty(alias)
 
         def make(*, parts: int = 1) -> Buffer:
-            return DatabaseBuffer(using=sqlite, parts=parts)
+            return DatabaseBuffer(using=alias, parts=parts)
 
         return make
+
+
+class TestContractOnSQLite(DatabaseContract):
+    @pytest.fixture
+    def alias(self, sqlite: str) -> str:
+        return sqlite
+
+
+class TestContractOnPostgreSQL(DatabaseContract):
+    @pytest.fixture
+    def alias(self, postgresql: str) -> str:
+        return postgresql
+
+
+class TestContractOnMariaDB(DatabaseContract):
+    @pytest.fixture
+    def alias(self, mariadb: str) -> str:
+        return mariadb
 
 
 @pytest.mark.django_db

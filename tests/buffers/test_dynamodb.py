@@ -18,7 +18,7 @@ from segment_fallback.buffers import dynamodb, make_buffer
 from segment_fallback.buffers.base import Buffer, Claim, Waiting
 from segment_fallback.buffers.dynamodb import DynamoDBBuffer, DynamoDBClaim
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
-from segment_fallback.management.commands.segment_table import create, policy
+from segment_fallback.management.commands.segment_table import create, policy, tables
 from tests.buffers.contract import HOUR, BufferContract, Make, at_once, claimed, event, javascript, names
 from tests.servers import free_port
 
@@ -30,7 +30,21 @@ def at(url: str, **options: Any) -> DynamoDBBuffer:
     return DynamoDBBuffer(**{"endpoint_url": url, "region": "eu-central-1", "client": CREDENTIALS, **options})
 
 
-def maker(url: str) -> Make:
+def create_tables(buffer: DynamoDBBuffer) -> None:
+    """The tables and no more: dynalite has neither expiry nor backups."""
+    for table, key in tables(buffer).items():
+        buffer.client.create_table(
+            TableName=table,
+            BillingMode="PAY_PER_REQUEST",
+            KeySchema=[{"AttributeName": key, "KeyType": "HASH"}],
+            AttributeDefinitions=[{"AttributeName": key, "AttributeType": "S"}],
+        )
+    for table in tables(buffer):
+        while buffer.client.describe_table(TableName=table)["Table"]["TableStatus"] != "ACTIVE":
+            time.sleep(0.01)
+
+
+def maker(url: str, create: Callable[[DynamoDBBuffer], object] = create) -> Make:
     table = f"tests-{uuid4().hex}"
     first = at(url, table=table)
     create(first)
@@ -53,6 +67,12 @@ class TestContractOnDynamoDBLocal(BufferContract):
     @pytest.fixture
     def make(self, dynamodb_local_url: str) -> Make:
         return maker(dynamodb_local_url)
+
+
+class TestContractOnDynalite(BufferContract):
+    @pytest.fixture
+    def make(self, dynalite_url: str) -> Make:
+        return maker(dynalite_url, create_tables)
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 from __future__ import annotations
 
+import errno
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-from django.core.files.base import ContentFile
+from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, Storage
 from django.db import connection
 from django.test import override_settings
@@ -83,15 +85,20 @@ def test_cap_counts_what_other_processes_have_spooled(storage: Storage) -> None:
         Spool(storage, 200).put([message("2", b"x" * 100)])
 
 
-def test_file_that_is_being_written_is_left_alone(storage: Storage) -> None:
-    name = storage.save(f"{time.time_ns():019d}-0.spool", ContentFile(b'["1","pixel",true,"default"]\t{}\n["2","pi'))
+@pytest.mark.parametrize("days_behind", [0, 1])
+def test_file_that_is_being_written_is_left_alone_whatever_its_writers_clock(
+    storage: Storage, days_behind: int
+) -> None:
+    started = time.time_ns() - days_behind * 86_400 * 10**9
+    name = storage.save(f"{started:019d}-0.spool", ContentFile(b'["1","pixel",true,"default"]\t{}\n["2","pi'))
     assert list(Spool(storage, 200).drain()) == []
     assert storage.exists(name)
 
 
 def test_file_whose_writer_died_long_ago_gives_its_whole_lines(storage: Storage) -> None:
     name = storage.save(
-        f"{time.time_ns() - 700 * 10**9:019d}-0.spool", ContentFile(b'["1","pixel",true,"default"]\t{}\n["2","pi')
+        f"{time.time_ns() - 8 * 86_400 * 10**9:019d}-0.spool",
+        ContentFile(b'["1","pixel",true,"default"]\t{}\n["2","pi'),
     )
     assert list(Spool(storage, 200).drain()) == [[message("1", b"{}", way=Way.PIXEL, provisional=True)]]
     assert not storage.exists(name)
@@ -120,6 +127,35 @@ def test_storage_that_fails_is_unavailable(tmp_path: Path) -> None:
     broken = Spool(FileSystemStorage(location=tmp_path / "file" / "spool"), 10_000)
     with pytest.raises(BufferUnavailable, match="the spool failed: NotADirectoryError"):
         broken.put([message("1")])
+    with pytest.raises(BufferUnavailable, match="the spool failed: NotADirectoryError"):
+        broken.files()
+
+
+def test_what_a_full_disk_took_of_a_file_is_removed(tmp_path: Path) -> None:
+    class FullDisk(FileSystemStorage):
+        def _save(self, name: str, content: File[bytes]) -> str:
+            super()._save(name, ContentFile(content.read(10)))  # type: ignore[misc]
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    full = Spool(FullDisk(location=tmp_path), 10_000)
+    with pytest.raises(BufferUnavailable, match="the spool failed: OSError"):
+        full.put([message("1")])
+    assert full.files() == []
+
+
+def test_file_of_another_user_stops_nothing(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept, refused = Spool(storage, 10_000), storage.save("0000000000000000001-0.spool", ContentFile(b"end"))
+    kept.put([message("1")])
+    read = storage.open
+
+    def open_own(name: str, mode: str = "rb") -> File[Any]:
+        if name == refused:
+            raise PermissionError(name)
+        return read(name, mode)
+
+    monkeypatch.setattr(storage, "open", open_own)
+    assert list(kept.drain()) == [[message("1")]]
+    assert kept.files() == [refused]
 
 
 def test_default_is_a_private_folder_of_the_project(tmp_path: Path) -> None:

@@ -24,12 +24,6 @@ from tests.servers import free_port
 ROOT = Path(__file__).parents[2]
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.e2e)
-
-
 @pytest.fixture(scope="module")
 def chromium() -> dict[str, Any]:
     """How to launch Chromium."""

@@ -21,8 +21,6 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from tests.e2e.conftest import missing
 from tests.servers import free_port
 
-pytestmark = pytest.mark.e2e
-
 ROOT = Path(__file__).parents[2]
 STARTS = 60.0
 ARRIVES = 30.0
