@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import argparse
 import random
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -21,6 +22,7 @@ def main() -> int:
     parser.add_argument("--backend", choices=BACKENDS, action="append", help="repeatable; default: all")
     parser.add_argument("--keep", type=Path, help="an empty folder for the logs and books; default: a temporary one")
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("told to end"))  # by way of all that cleans up
     faults = []
     for backend in options.backend or BACKENDS:
         order = Order(backend, options.seconds, options.kills, options.seed, celery=True)
