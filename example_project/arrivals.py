@@ -67,6 +67,6 @@ def outcomes() -> list[dict[str, Any]]:
     for (_hour, way, outcome), count in buffers["default"].counts().items():
         totals[way, outcome] += count
     return [
-        {"way": way, "label": WAYS.get(way, way), "outcome": word, "count": count, "meaning": MEANINGS[word]}
+        {"way": way, "label": WAYS.get(way, way), "outcome": word, "count": count, "meaning": MEANINGS.get(word, "")}
         for (way, word), count in sorted(totals.items())
     ]
