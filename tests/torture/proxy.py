@@ -51,10 +51,8 @@ class Proxy:
     def doing(self, mode: Mode) -> Iterator[None]:
         """Do that for a while."""
         self._do(self._set(mode))
-        try:
-            yield
-        finally:
-            self._do(self._set(Mode.PASS))
+        yield
+        self._do(self._set(Mode.PASS))
 
     def _do(self, coroutine: Coroutine[Any, Any, Result]) -> Result:
         return asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
