@@ -46,7 +46,7 @@ from segment_fallback.message import Message, Way
 try:
     import boto3
     from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+    from botocore.exceptions import BotoCoreError, ClientError
 except ImportError as error:
     raise MissingExtra("DynamoDBBuffer", "dynamodb") from error
 
@@ -65,7 +65,7 @@ KEEP_COUNTS = 90 * 86_400
 MAX_DOUBTS = 3_000
 """Doubts kept, the oldest first: more might not fit in an item's 400 KB, for an id may have 99 characters."""
 NO_CREDENTIALS = 30.0
-"""Seconds for which a client without credentials is kept: the search for them may itself be slow."""
+"""Seconds for which a client without usable credentials is kept: the search for them may itself be slow."""
 
 # A visitor waits for a put: what does not answer by then goes to the spool.
 CONFIG = Config(
@@ -281,13 +281,14 @@ class DynamoDBBuffer(Buffer):
         try:
             yield
         except (BotoCoreError, ClientError) as error:
-            if isinstance(error, NoCredentialsError) and time.monotonic() > self._client_made + NO_CREDENTIALS:
-                self._client = None
             names = [cls.__name__ for cls in type(error).__mro__]
             if isinstance(error, ClientError):
                 names = [error.response.get("Error", {}).get("Code", "")]
-            advice = next((f"{ADVICE[name]} ({error})" for name in names if name in ADVICE), str(error))
-            raise BufferUnavailable(f"{self._where()}: {advice}") from error
+            advice = next((ADVICE[name] for name in names if name in ADVICE), None)
+            if advice == _CREDENTIALS and time.monotonic() > self._client_made + NO_CREDENTIALS:
+                self._client = None  # the next one looks for them anew: what expired may have been replaced
+            detail = f"{advice} ({error})" if advice else str(error)
+            raise BufferUnavailable(f"{self._where()}: {detail}") from error
 
     def _where(self) -> str:
         client = self._client

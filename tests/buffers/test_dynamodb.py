@@ -6,6 +6,7 @@ import socket
 import sys
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 from uuid import uuid4
@@ -58,6 +59,11 @@ def maker(url: str, create: Callable[[DynamoDBBuffer], object] = create) -> Make
 
 
 class TestContractOnMoto(BufferContract):
+    def test_claim_by_many_at_once_has_one_winner(self, make: Make) -> None:
+        # moto looks at a condition and writes in two steps: of those who come at once, it may let in several.
+        claims = [make().claim(0) for _ in range(4)]
+        assert [claim is not None for claim in claims] == [True, False, False, False]
+
     @pytest.fixture
     def make(self, moto_url: str) -> Make:
         return maker(moto_url)
@@ -241,6 +247,25 @@ def test_missing_credentials_are_looked_for_again_after_a_while(monkeypatch: pyt
     with pytest.raises(BufferUnavailable, match="no usable credentials"):
         buffer.put([event()])
     assert buffer.client is not first
+
+
+@pytest.mark.usefixtures("bare")
+def test_expired_credentials_are_read_anew(
+    dynamodb_local_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As where a program outside keeps a file of short-lived credentials up to date."""
+    monkeypatch.setattr(dynamodb, "NO_CREDENTIALS", -1)
+    file = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+    file.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = s\n")
+    buffer = at(dynamodb_local_url, client=None, table=f"tests-{uuid4().hex}")
+    on(buffer, "before-call.dynamodb", lambda **kwargs: refusal("ExpiredTokenException"))
+    file.write_text("[default]\naws_access_key_id = new\naws_secret_access_key = s\n")
+    with pytest.raises(BufferUnavailable, match="no usable credentials"):
+        buffer.put([event()])
+    create_tables(buffer)
+    buffer.put([event()])
+    assert buffer.depth() == 1
 
 
 @pytest.mark.usefixtures("bare")
