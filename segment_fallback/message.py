@@ -30,6 +30,7 @@ TYPES = frozenset({"alias", "group", "identify", "page", "screen", "track"})
 MAX_MESSAGE_BYTES = 32_000
 """Segment refuses an event past 32 KB; this keeps to the smaller reading of KB."""
 MAX_MESSAGE_ID = 99
+MAX_SOURCE = 40
 MAX_DEPTH = 20
 
 _MESSAGE_ID = re.compile(r"[!-~]{1,99}\Z")
@@ -85,8 +86,8 @@ def encode(
 ) -> Message:
     """Check a message against Segment's rules, and turn it into the bytes that will be sent.
 
-    Raises InvalidMessage; its ``code`` is one of ``type``, ``message_id``, ``no_id``, ``no_event``, ``value``,
-    ``depth`` and ``size``.
+    Raises InvalidMessage; its ``code`` is one of ``type``, ``message_id``, ``source``, ``no_id``, ``no_event``,
+    ``value``, ``depth`` and ``size``.
     """
     plain = normalise(message)
     kind, message_id = plain.get("type"), plain.get("messageId")
@@ -94,6 +95,8 @@ def encode(
         raise InvalidMessage("type", f"type must be one of {', '.join(sorted(TYPES))}")
     if not isinstance(message_id, str) or not _MESSAGE_ID.match(message_id):
         raise InvalidMessage("message_id", f"messageId must be 1 to {MAX_MESSAGE_ID} printable ASCII characters")
+    if len(source) > MAX_SOURCE:
+        raise InvalidMessage("source", f"a source's alias may have {MAX_SOURCE} characters, this one has {len(source)}")
     if not plain.get("userId") and not plain.get("anonymousId"):
         raise InvalidMessage("no_id", "a message needs a userId or an anonymousId")
     if kind == "track" and not plain.get("event"):

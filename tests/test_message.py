@@ -149,6 +149,11 @@ def test_encode_takes_either_id(ids: dict[str, Any]) -> None:
     assert str(body["userId"]) == str(ids["userId"])
 
 
+def test_encode_refuses_a_source_that_no_buffer_could_keep() -> None:
+    with pytest.raises(InvalidMessage, match="may have 40 characters, this one has 41"):
+        encode(PAGE, source="s" * 41)
+
+
 @pytest.mark.parametrize("event", [None, "", lazystr("")])
 def test_encode_refuses_a_track_without_event(event: Any) -> None:
     assert code({**PAGE, "type": "track", "event": event}) == "no_event"
