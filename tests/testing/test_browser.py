@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from segment_fallback.testing import LocalSegment
+from tests.e2e.conftest import missing
 
 CHROMIUM = Path("/usr/bin/chromium")
 PAGE = """<!doctype html><title>Shop</title><script>
@@ -34,13 +35,14 @@ class Site(BaseHTTPRequestHandler):
 
 
 @pytest.mark.e2e
-@pytest.mark.skipif(not CHROMIUM.exists(), reason="needs Chromium")
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 def test_real_analytics_js_delivers_a_page_event(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not CHROMIUM.exists():
+        missing("no Chromium: apt-get install chromium")
     playwright = pytest.importorskip("playwright.sync_api")
     with LocalSegment(write_keys=["wk"]) as segment, HTTPServer(("127.0.0.1", 0), Site) as site:
         if not segment.has_analytics_js:
-            pytest.skip("needs the npm package: npm install")
+            missing("no analytics.js: npm ci (in the checkout)")
         cdn = f"http://{host}:{segment.port}"
         monkeypatch.setattr(Site, "page", PAGE.replace("CDN", cdn).encode())
         thread = threading.Thread(target=site.serve_forever, args=(0.02,))
