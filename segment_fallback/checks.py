@@ -16,7 +16,8 @@ from django.urls import NoReverseMatch
 from django.utils.module_loading import import_string
 
 from segment_fallback.buffers import make_buffer
-from segment_fallback.conf import KEYS, Problem, compile_settings, endpoint_names, get_settings
+from segment_fallback.conf import KEYS, Problem, compile_settings, get_settings
+from segment_fallback.names import endpoint_names
 from segment_fallback.page.snippet import pixel_base
 
 ID = "segment_fallback."

@@ -7,9 +7,7 @@ A key that is wrong falls back to its default in a visitor's request; ``manage.p
 
 from __future__ import annotations
 
-import base64
 import contextlib
-import functools
 import math
 import re
 import types
@@ -20,7 +18,6 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from django.conf import settings as django_settings
-from django.utils.crypto import salted_hmac
 
 DAY = 86_400
 
@@ -102,9 +99,17 @@ class Settings:
     PATIENCE: float = 5.0
     """Seconds after which a page that has heard nothing from analytics.js reports by the pixel."""
 
-    HOLD: float = 0.0
+    FIRST_PARTY: bool = False
+    """Serve analytics.js, its settings and Segment's Tracking API from the site's own host, below the mount: no
+    page asks a host that blockers know, and no page names the write key."""
+
+    EAGER: bool = False
+    """Report each view by the pixel as soon as the page's script starts, too, so that visits of a tenth of a second
+    count. The view's own event takes its place. Needs FIRST_PARTY."""
+
+    HOLD: float | None = None
     """Seconds that a pixel's event waits, so that the same view's JavaScript event can take its place. Of use only
-    with the Tracking API first party. An hour at most."""
+    with FIRST_PARTY, where the default is 45; else it is 0. An hour at most."""
 
     FLUSH_BUDGET: float = 8.0
     """Seconds after which a flush starts no further batch: a little less than the interval at which beat starts one.
@@ -122,6 +127,13 @@ class Settings:
 
     OUTCOME_INTERVAL: float = 1.0
     """Seconds for which a process adds up outcomes of hits before it writes the counts. 0 writes each at once."""
+
+    @property
+    def hold(self) -> float:
+        """HOLD, or its default."""
+        if self.HOLD is None:
+            return 45.0 if self.FIRST_PARTY else 0.0
+        return self.HOLD
 
 
 @dataclass(frozen=True)
@@ -304,24 +316,6 @@ def default_of(key: str) -> object:
     """The default of one key, for the documentation and its test."""
     entry = next(f for f in fields(Settings) if f.name == key)
     return entry.default if entry.default is not MISSING else typing.cast(Any, entry.default_factory)()
-
-
-def endpoint_names() -> tuple[str, ...]:
-    """The path segments under which our endpoints answer: the one to write now, then those that old pages carry.
-
-    Derived from the site's secret, so that no blockers' list can name them for every site; a retired
-    ``SECRET_KEY`` keeps its name while it is among ``SECRET_KEY_FALLBACKS``, for the sake of cached pages.
-    """
-    keys = (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
-    names = tuple(map(_derived_name, keys))
-    fixed = get_settings().ENDPOINT_NAME
-    return (fixed, *names) if fixed else names
-
-
-@functools.lru_cache(maxsize=16)
-def _derived_name(secret: str | bytes) -> str:
-    digest = salted_hmac("segment_fallback.endpoint_name", "", secret=secret, algorithm="sha256").digest()
-    return base64.b32encode(digest)[:6].decode().lower()
 
 
 class _Cache:

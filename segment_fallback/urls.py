@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from django.urls import path, register_converter
 
-from segment_fallback.conf import endpoint_names
 from segment_fallback.intake import pixel
+from segment_fallback.names import endpoint_names
 
 app_name = "segment_fallback"
 

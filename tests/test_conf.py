@@ -8,10 +8,9 @@ from typing import Any
 
 import pytest
 from django.test import override_settings
-from django.urls import NoReverseMatch, Resolver404, resolve, reverse
 
 from segment_fallback import conf
-from segment_fallback.conf import KEYS, Settings, compile_settings, default_of, endpoint_names, get_settings
+from segment_fallback.conf import KEYS, Settings, compile_settings, default_of, get_settings
 
 
 def problems(**keys: Any) -> list[tuple[str, str]]:
@@ -77,7 +76,9 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("HONOUR_GPC", "yes", "True or False, not str"),
     ("HONOUR_DNT", None, "True or False, not NoneType"),
     ("PATIENCE", True, "a number, not bool"),
-    ("HOLD", "1", "a number, not str"),
+    ("HOLD", "1", "a number or None, not str"),
+    ("FIRST_PARTY", 1, "True or False, not int"),
+    ("EAGER", "yes", "True or False, not str"),
     ("FLUSH_BUDGET", None, "a number, not NoneType"),
     ("SEND_TIMEOUT", (1, 2), "a number, not tuple"),
     ("GZIP", 0, "True or False, not int"),
@@ -205,34 +206,6 @@ def test_several_mistakes_are_reported_each() -> None:
 
 def test_rule_of_origin_says_what_to_write() -> None:
     assert "such as 'https://api.segment.io'" in explanation(API_HOST="api.segment.io")
-
-
-def test_endpoint_name_is_derived_from_the_secret() -> None:
-    with override_settings(SECRET_KEY="one", SECRET_KEY_FALLBACKS=[]):
-        [one] = endpoint_names()
-    with override_settings(SECRET_KEY="two", SECRET_KEY_FALLBACKS=["one"]):
-        two, retired = endpoint_names()
-    assert retired == one != two
-    assert len(one) == len(two) == 6
-    assert (one + two).isalnum()
-    assert (one + two).islower()
-
-
-def test_endpoint_name_fixed_keeps_the_derived_ones_alive() -> None:
-    derived = endpoint_names()
-    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", "ENDPOINT_NAME": "x"}):
-        assert endpoint_names() == ("x", *derived)
-
-
-def test_endpoint_name_of_a_retired_secret_still_resolves() -> None:
-    with override_settings(SECRET_KEY="one"):
-        url = reverse("segment_fallback:noscript", args=[endpoint_names()[0], "token"])
-    with override_settings(SECRET_KEY="two", SECRET_KEY_FALLBACKS=["one"]):
-        assert resolve(url).url_name == "noscript"
-    with override_settings(SECRET_KEY="two"), pytest.raises(Resolver404):
-        resolve(url)
-    with pytest.raises(NoReverseMatch):
-        reverse("segment_fallback:noscript", args=["not/a/name", "token"])
 
 
 def test_every_key_is_explained_in_the_source() -> None:

@@ -17,7 +17,7 @@ PACKAGE = Path(segment_fallback.__file__).parent
 
 LAYERS = [
     {"conf", "exceptions"},
-    {"message", "models", "signals"},
+    {"names", "message", "models", "signals"},
     {"buffers"},
     {"delivery"},
     {"client"},

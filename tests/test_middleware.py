@@ -10,10 +10,10 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path, reverse
 
-from segment_fallback.conf import endpoint_names
 from segment_fallback.intake.pixel import GIF
 from segment_fallback.message import new_message_id
 from segment_fallback.middleware import SegmentMiddleware
+from segment_fallback.names import endpoint_names
 from tests.intake.visits import encode, outcomes
 
 OURS = "segment_fallback.middleware.SegmentMiddleware"

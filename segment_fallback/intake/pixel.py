@@ -24,13 +24,14 @@ from django.views.decorators.csrf import csrf_exempt
 
 from segment_fallback import __version__, message
 from segment_fallback.buffers.accept import accept
-from segment_fallback.conf import Settings, endpoint_names, get_settings, get_source
+from segment_fallback.conf import Settings, get_settings, get_source
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, SpoolFull
 from segment_fallback.intake import context, identity, verify
 from segment_fallback.intake.outcome import Outcome, Refused
 from segment_fallback.intake.privacy import check_choices
 from segment_fallback.intake.tally import tally
 from segment_fallback.message import Way
+from segment_fallback.names import endpoint_names
 from segment_fallback.page.token import Page
 
 logger = logging.getLogger("segment_fallback")
@@ -128,7 +129,7 @@ def _answer(
         event["userId"] = identity.user_id(request, settings)
         if ip:
             event["context"]["ip"] = ip
-        accept([message.encode(event, way=way, provisional=True, hold=settings.HOLD, source=page.source)])
+        accept([message.encode(event, way=way, provisional=True, hold=settings.hold, source=page.source)])
     except Refused as refusal:
         outcome = refusal.outcome
     except InvalidMessage as error:

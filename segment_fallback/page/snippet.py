@@ -14,8 +14,9 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from segment_fallback.conf import Settings, endpoint_names, get_settings, get_source
+from segment_fallback.conf import Settings, get_settings, get_source
 from segment_fallback.message import normalise
+from segment_fallback.names import endpoint_names
 from segment_fallback.page.token import Page, sign
 
 _SCRIPT_ESCAPES = {ord("<"): "\\u003C", ord(">"): "\\u003E", ord("&"): "\\u0026"}

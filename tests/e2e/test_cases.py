@@ -197,7 +197,8 @@ def test_window_is_closed(context: BrowserContext, site: Site, segment: LocalSeg
     url = f"{site.url}/shop/?case=closed"
     with context.expect_page() as popup:
         opener.evaluate(f"popup = window.open('{url}')")
-    popup.value.wait_for_timeout(400)
+    popup.value.wait_for_function("window.analytics")
+    popup.value.wait_for_timeout(300)
     opener.evaluate("popup.close()")
     assert View(opener, segment, url).arrived_once() == "pixel"
 

@@ -17,10 +17,11 @@ from django.test import Client, override_settings
 from django.urls import reverse
 
 from segment_fallback.buffers.accept import acceptance
-from segment_fallback.conf import DAY, endpoint_names
+from segment_fallback.conf import DAY
 from segment_fallback.intake.outcome import Outcome
 from segment_fallback.intake.pixel import GIF
 from segment_fallback.models import WaitingMessage
+from segment_fallback.names import endpoint_names
 from segment_fallback.page import token
 from tests.intake.visits import Visit, encode, outcomes, waiting
 

@@ -11,9 +11,9 @@ from django.http import HttpResponse
 from django.test import Client
 from django.urls import reverse
 
-from segment_fallback.conf import endpoint_names
 from segment_fallback.message import new_message_id
 from segment_fallback.models import OutcomeCount, WaitingMessage
+from segment_fallback.names import endpoint_names
 from segment_fallback.page import token
 
 CHROMIUM = {

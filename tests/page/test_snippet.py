@@ -11,8 +11,9 @@ from django.utils.functional import lazystr
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from segment_fallback.conf import compile_settings, endpoint_names
+from segment_fallback.conf import compile_settings
 from segment_fallback.exceptions import InvalidMessage
+from segment_fallback.names import endpoint_names
 from segment_fallback.page.snippet import load_options, pixel_base, render
 from segment_fallback.page.token import Page, sign, verify
 from tests.page.html import parse

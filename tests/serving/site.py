@@ -21,9 +21,9 @@ from django.core.files.storage import FileSystemStorage
 from django.urls import reverse
 
 from segment_fallback.buffers.spool import Spool
-from segment_fallback.conf import endpoint_names
 from segment_fallback.message import new_message_id
 from segment_fallback.models import WaitingMessage
+from segment_fallback.names import endpoint_names
 from segment_fallback.page import token
 from tests.intake.visits import encode
 from tests.servers import free_port

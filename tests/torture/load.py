@@ -14,9 +14,9 @@ import time
 from django.urls import reverse
 
 from segment_fallback.buffers.accept import accept
-from segment_fallback.conf import endpoint_names
 from segment_fallback.exceptions import BufferUnavailable, SpoolFull
 from segment_fallback.message import Message, Way, encode, new_message_id
+from segment_fallback.names import endpoint_names
 from segment_fallback.page.token import Page, sign
 from tests.torture.books import ACCEPTED, OFFERED, Ledger
 from tests.torture.site import DIR

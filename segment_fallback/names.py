@@ -1,0 +1,49 @@
+"""Names that are derived from the site's secret, so that no blockers' list can name them for every site.
+
+A retired ``SECRET_KEY`` keeps its names while it is among ``SECRET_KEY_FALLBACKS``, for the sake of cached pages.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+
+from django.conf import settings as django_settings
+from django.utils.crypto import salted_hmac
+
+from segment_fallback.conf import DEFAULT_SOURCE, Source, get_settings, get_source
+
+
+def endpoint_names() -> tuple[str, ...]:
+    """The path segments under which our endpoints answer: the one to write now, then those that old pages carry."""
+    names = tuple(_derived("segment_fallback.endpoint_name", "", secret)[:6] for secret in _secrets())
+    fixed = get_settings().ENDPOINT_NAME
+    return (fixed, *names) if fixed else names
+
+
+def public_key(alias: str = DEFAULT_SOURCE) -> str:
+    """What a page of FIRST_PARTY says where analytics.js wants a write key; it tells nobody the real one."""
+    return _public_key(alias, django_settings.SECRET_KEY)
+
+
+def source_of_key(key: str) -> Source | None:
+    """The source that a client means, by its public key or (server libraries have it) by the write key itself."""
+    for alias in (DEFAULT_SOURCE, *get_settings().SOURCES):
+        source = get_source(alias)
+        if source and (key == source.write_key or key in (_public_key(alias, secret) for secret in _secrets())):
+            return source
+    return None
+
+
+def _secrets() -> tuple[str | bytes, ...]:
+    return (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+
+
+def _public_key(alias: str, secret: str | bytes) -> str:
+    return _derived("segment_fallback.public_key", alias, secret)[:32]
+
+
+@functools.lru_cache(maxsize=64)
+def _derived(salt: str, value: str, secret: str | bytes) -> str:
+    digest = salted_hmac(salt, value, secret=secret, algorithm="sha256").digest()
+    return base64.b32encode(digest).decode().lower()
