@@ -15,7 +15,8 @@ Times are milliseconds since 1970, but for ``expires`` (DynamoDB's TTL) and hour
 
 from __future__ import annotations
 
-import json
+import functools
+import logging
 import random
 import re
 import threading
@@ -27,18 +28,10 @@ from urllib.parse import urlsplit
 
 from django.core import checks
 
-from segment_fallback.buffers.base import (
-    FAR_AHEAD,
-    MAX_BACK_OFF,
-    Buffer,
-    Claim,
-    Counts,
-    DeadLetter,
-    LeaseLost,
-    Waiting,
-    is_due,
-    now_ms,
-)
+from segment_fallback.buffers import partiql
+from segment_fallback.buffers.base import Buffer, Counts, DeadLetter, now_ms
+from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim, Item, waiting
+from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
 from segment_fallback.message import Message, Way
@@ -52,18 +45,25 @@ except ImportError as error:
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, WriteRequestTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef, WriteRequestTypeDef
 
-Item = Mapping[str, Any]
-"""An item in DynamoDB's own notation: ``{"created": {"N": "1"}}``."""
+logger = logging.getLogger("segment_fallback")
+
 Answer = TypeVar("Answer", bound=Mapping[str, Any])
 
 BATCH = 25
-"""Items in one BatchWriteItem: DynamoDB's limit."""
+"""Items in one BatchWriteItem, and statements in one BatchExecuteStatement: DynamoDB's limit."""
+WRITERS = 4
+"""Puts that may be under way at once in a process before others join: so many keep a processor busy, at some 5 ms an
+answer and 1 ms of work each, and fewer threads than these never wait for one another."""
+PATIENCE = 0.001
+"""Seconds for which a put waits for one of those to end, at most: an answer may take far longer than our own work."""
+PUT_TRIES = 4
+"""How often a joined put is tried where DynamoDB throttles. A third of a second in all: visitors wait."""
+SINGLY = 300.0
+"""Seconds for which no put is joined where PartiQL is not to be had, or does not do what it should."""
 KEEP_COUNTS = 90 * 86_400
 """Seconds after which counts expire."""
-MAX_DOUBTS = 3_000
-"""Doubts kept, the oldest first: more might not fit in an item's 400 KB, for an id may have 99 characters."""
 NO_CREDENTIALS = 30.0
 """Seconds for which a client without usable credentials is kept: the search for them may itself be slow."""
 
@@ -80,12 +80,14 @@ CONFIG = Config(
 IS_NEW = "attribute_not_exists(messageId)"
 IS_NEW_OR_PROVISIONAL = f"{IS_NEW} OR provisional = :true"
 
+_MISSING = "it or its state table does not exist: run manage.py segment_table --create"
+_NOT_ALLOWED = "not allowed: manage.py segment_table --policy prints the IAM policy that is needed"
 _CREDENTIALS = "no usable credentials: give the process a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
 _THROTTLED = "throttled: make the tables on demand, or raise their capacity or the account's quota"
 _UNREACHABLE = "no answer: check region, endpoint_url and the network's way there"
 ADVICE = {
-    "ResourceNotFoundException": "it or its state table does not exist: run manage.py segment_table --create",
-    "AccessDeniedException": "not allowed: manage.py segment_table --policy prints the IAM policy that is needed",
+    "ResourceNotFoundException": _MISSING,
+    "AccessDeniedException": _NOT_ALLOWED,
     "ProvisionedThroughputExceededException": _THROTTLED,
     "ThrottlingException": _THROTTLED,
     "RequestLimitExceeded": _THROTTLED,
@@ -95,11 +97,15 @@ ADVICE = {
     "NoCredentialsError": _CREDENTIALS,
     "PartialCredentialsError": _CREDENTIALS,
     "CredentialRetrievalError": _CREDENTIALS,
+    "ResourceNotFound": _MISSING,
+    "AccessDenied": _NOT_ALLOWED,
+    "ProvisionedThroughputExceeded": _THROTTLED,
+    "ThrottlingError": _THROTTLED,
     "NoRegionError": "no region: write the option 'region', or set AWS_DEFAULT_REGION",
     "ConnectionError": _UNREACHABLE,
     "HTTPClientError": _UNREACHABLE,
 }
-"""What to do, by DynamoDB's error code or the class of botocore's error."""
+"""What to do, by DynamoDB's error code, that of a request or of a statement, or the class of botocore's error."""
 
 
 class DynamoDBBuffer(Buffer):
@@ -133,6 +139,8 @@ class DynamoDBBuffer(Buffer):
         self._lock = threading.Lock()
         self._client: DynamoDBClient | None = None
         self._client_made = 0.0
+        self._joins: bool | None = None
+        self._singly_until = float("-inf")
 
     @property
     def client(self) -> DynamoDBClient:
@@ -147,31 +155,88 @@ class DynamoDBBuffer(Buffer):
                     self._client, self._client_made = client, time.monotonic()
         return client
 
+    @functools.cached_property
+    def _group_commit(self) -> GroupCommit:
+        return GroupCommit(self.write, max_joined=BATCH, writers=WRITERS, patience=PATIENCE)
+
     def joins_writes(self) -> bool:
-        # A conditional write has one item: joined, the puts of many threads would only queue behind each other.
-        return False
+        # One by one, the puts of many threads would only queue behind each other.
+        return time.monotonic() >= self._singly_until
 
     def write(self, messages: Sequence[Message]) -> None:
-        """One conditional PutItem a message. Where it raises, some messages may be stored already."""
+        """Several messages in one BatchExecuteStatement, 25 at most; a single one by a conditional PutItem.
+
+        Where it raises, some messages may be stored already.
+        """
         now = now_ms()
-        for message in messages:
-            item: dict[str, AttributeValueTypeDef] = {
-                "messageId": {"S": message.message_id},
-                "body": {"S": message.body.decode()},
-                "way": {"S": message.way.value},
-                "created": {"N": str(now)},
-            }
-            if message.provisional:
-                item["provisional"] = {"BOOL": True}
-            if message.source != DEFAULT_SOURCE:
-                item["source"] = {"S": message.source}
-            if message.hold:
-                item["notBefore"] = {"N": str(now + round(message.hold * 1000))}
-            condition: dict[str, Any] = {"ConditionExpression": IS_NEW}
-            if message.way is Way.JAVASCRIPT:
-                values = {":true": {"BOOL": True}}
-                condition = {"ConditionExpression": IS_NEW_OR_PROVISIONAL, "ExpressionAttributeValues": values}
-            self.attempt(self.client.put_item, TableName=self.table, Item=item, **condition)
+        items = [_item(message, now) for message in messages]
+        if len(items) > 1 and self.joins_writes() and not self._joins:
+            self._put_item(items[0])
+            self._learn(items.pop(0))
+        if len(items) > 1 and self.joins_writes():
+            self._put_joined(items)
+        else:
+            for item in items:
+                self._put_item(item)
+
+    def _put_item(self, item: Item) -> None:
+        condition: dict[str, Any] = {"ConditionExpression": IS_NEW}
+        if item["way"]["S"] == Way.JAVASCRIPT.value:
+            values = {":true": {"BOOL": True}}
+            condition = {"ConditionExpression": IS_NEW_OR_PROVISIONAL, "ExpressionAttributeValues": values}
+        self.attempt(self.client.put_item, TableName=self.table, Item=item, **condition)
+
+    def _put_joined(self, items: Sequence[Item]) -> None:
+        """The same, joined. No batch may name a key twice, so what comes second of an id goes in a further one."""
+        while items:
+            first: dict[str, Item] = {}
+            items = [item for item in items if first.setdefault(item["messageId"]["S"], item) is not item]
+            chosen = list(first.values())
+            for start in range(0, len(chosen), BATCH):
+                batch = chosen[start : start + BATCH]
+                codes = self._execute([partiql.insert(self.table, item) for item in batch])
+                late = [
+                    partiql.replace_provisional(self.table, item)
+                    for item, code in zip(batch, codes, strict=True)
+                    if code == partiql.DUPLICATE and item["way"]["S"] == Way.JAVASCRIPT.value
+                ]
+                if late:
+                    self._execute(late)
+
+    def _execute(self, statements: Sequence[BatchStatementRequestTypeDef]) -> list[str]:
+        """What became of each statement: a code of partiql.SETTLED. What is throttled is sent again, more slowly."""
+        codes = [""] * len(statements)
+        undone = list(range(len(statements)))
+        for pause in _pauses(PUT_TRIES):
+            time.sleep(pause)
+            with self.guard():
+                answer = self.client.batch_execute_statement(Statements=[statements[index] for index in undone])
+            for index, response in zip(undone, answer["Responses"], strict=True):
+                codes[index] = response["Error"].get("Code", "unknown") if "Error" in response else ""
+            undone = [index for index in undone if codes[index] in partiql.TRY_AGAIN]
+            if not undone:
+                break
+        failed = [code for code in codes if code not in partiql.SETTLED]
+        if failed:
+            advice = ADVICE.get(failed[0], "failed")
+            raise BufferUnavailable(f"{self._where()}: {advice} ({failed[0]}: {len(failed)} of {len(codes)} writes)")
+        return codes
+
+    def _learn(self, stored: Item) -> None:
+        """Whether joined puts do here what they must: to insert again what was just stored has to be refused.
+
+        AWS's own DynamoDB does. moto and dynalite do not, and a policy may forbid PartiQL: then every message goes
+        by itself, and this is asked again after SINGLY.
+        """
+        try:
+            codes = self._execute([partiql.insert(self.table, stored)])
+            found = "an item is inserted twice" if codes != [partiql.DUPLICATE] else ""
+        except Exception as error:  # noqa: BLE001 - moto's own errors, too, where it runs in this process
+            found = str(error) or type(error).__name__
+        self._joins = not found
+        if found:
+            self._singly_until = time.monotonic() + SINGLY
+            logger.warning("no PartiQL, so each message is put by itself for %.0f s: %s", SINGLY, found)
 
     def claim(self, part: int, *, lease: float = 60.0) -> DynamoDBClaim | None:
         claim = DynamoDBClaim(self, part, lease)
@@ -192,7 +257,7 @@ class DynamoDBBuffer(Buffer):
         letters.sort(key=lambda item: (int(item["buried"]["N"]), int(item["created"]["N"])))
         for item in letters:
             attempts, buried = int(item["attempts"]["N"]), int(item["buried"]["N"])
-            yield DeadLetter(_waiting(item, key=item["id"]["S"]), item["reason"]["S"], attempts, buried)
+            yield DeadLetter(waiting(item, key=item["id"]["S"]), item["reason"]["S"], attempts, buried)
 
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
         """Forget these; counts what it was asked to forget, because DynamoDB does not say what it found."""
@@ -298,131 +363,24 @@ class DynamoDBBuffer(Buffer):
         return f"DynamoDB table {self.table!r} in region {region or 'unknown'} at {place}"
 
 
-class DynamoDBClaim(Claim):
-    """The lease is one item a part, taken by one conditional UpdateItem."""
-
-    def __init__(self, buffer: DynamoDBBuffer, part: int, lease: float) -> None:
-        super().__init__(part, lease)
-        self._buffer = buffer
-
-    def take(self) -> bool:
-        """Whether the part is ours now."""
-        # "heldBy = :me": the first answer may have been lost, and botocore have tried again.
-        free = "attribute_not_exists(heldUntil) OR heldUntil <= :now OR heldUntil > :far OR heldBy = :me"
-        may_try = "attribute_not_exists(notBefore) OR notBefore <= :now OR notBefore > :far"
-        now = now_ms()
-        lease = self._update(
-            "SET heldBy = :me, heldUntil = :until",
-            f"({free}) AND ({may_try})",
-            until=now + round(self.lease * 1000),
-            now=now,
-            far=now + round(FAR_AHEAD * 1000),
-        )
-        if lease is None:
-            return False
-        self.failures = int(lease.get("failures", {"N": "0"})["N"])
-        self.doubts = json.loads(lease.get("doubts", {"S": "{}"})["S"])
-        return True
-
-    def messages(self) -> Iterator[Waiting]:
-        """The waiting messages, by pages of up to 1 MB in no order, each of them oldest first."""
-        now = now_ms()
-        segment = {"Segment": self.part, "TotalSegments": self._buffer.parts}
-        for page in self._buffer.scan(TableName=self._buffer.table, ConsistentRead=True, **segment):
-            due = [item for item in page["Items"] if is_due(int(item.get("notBefore", {"N": "0"})["N"]), now)]
-            yield from sorted((_waiting(item, key=item["messageId"]["S"]) for item in due), key=lambda m: m.created)
-
-    def renew(self) -> None:
-        until = now_ms() + round(self.lease * 1000)
-        if self._update("SET heldUntil = :until", "heldBy = :me", until=until) is None:
-            raise LeaseLost(f"part {self.part} has another flusher")
-
-    def save_doubts(self) -> None:
-        """Beside the lease; until they are settled, each write of it costs a unit for about 15 of them."""
-        oldest = sorted(self.doubts.items(), key=lambda doubt: doubt[1])[:MAX_DOUBTS]
-        doubts: AttributeValueTypeDef = {"S": json.dumps(dict(oldest), separators=(",", ":"))}
-        self._update("SET doubts = :doubts", "heldBy = :me", values={":doubts": doubts})
-
-    def ack(self, batch: Sequence[Waiting]) -> None:
-        self._delete(batch)
-        if self.failures:
-            self._update("REMOVE failures", "heldBy = :me")
-            self.failures = 0
-        self._settle(batch)
-
-    def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
-        """Dead letters first: killed in between, a message is both, and the next flush buries it again."""
-        buried = str(now_ms())
-        letters: list[WriteRequestTypeDef] = [
-            {
-                "PutRequest": {
-                    "Item": {
-                        "id": {"S": f"dead#{m.message_id}"},
-                        "messageId": {"S": m.message_id},
-                        "body": {"S": m.body.decode()},
-                        "way": {"S": m.way},
-                        "source": {"S": m.source},
-                        "created": {"N": str(m.created)},
-                        "buried": {"N": buried},
-                        "reason": {"S": reason[:200]},
-                        "attempts": {"N": str(attempts)},
-                    }
-                }
-            }
-            for m in batch
-        ]
-        self._buffer.write_batches(self._buffer.state_table, letters)
-        self._delete(batch)
-        self._settle(batch)
-
-    def back_off(self, seconds: float) -> None:
-        self.failures += 1
-        self._update(
-            "SET notBefore = :then, failures = :failures REMOVE heldBy, heldUntil",
-            "heldBy = :me",
-            then=now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000),
-            failures=self.failures,
-        )
-
-    def release(self) -> None:
-        self._update("REMOVE heldBy, heldUntil", "heldBy = :me")
-
-    def _delete(self, batch: Sequence[Waiting]) -> None:
-        deletes: list[WriteRequestTypeDef] = [{"DeleteRequest": {"Key": {"messageId": {"S": m.key}}}} for m in batch]
-        self._buffer.write_batches(self._buffer.table, deletes)
-
-    def _update(
-        self,
-        change: str,
-        condition: str,
-        values: Mapping[str, AttributeValueTypeDef] | None = None,
-        **numbers: int,
-    ) -> Item | None:
-        """Change the part's lease, and what it is then; None where the condition does not hold."""
-        answer = self._buffer.attempt(
-            self._buffer.client.update_item,
-            TableName=self._buffer.state_table,
-            Key={"id": {"S": f"lease#{self.part}"}},
-            UpdateExpression=change,
-            ConditionExpression=condition,
-            ExpressionAttributeValues={
-                ":me": {"S": self.owner},
-                **(values or {}),
-                **{f":{name}": {"N": str(number)} for name, number in numbers.items()},
-            },
-            ReturnValues="ALL_NEW",
-        )
-        return None if answer is None else answer.get("Attributes", {})
+def _item(message: Message, now: int) -> Item:
+    item: dict[str, AttributeValueTypeDef] = {
+        "messageId": {"S": message.message_id},
+        "body": {"S": message.body.decode()},
+        "way": {"S": message.way.value},
+        "created": {"N": str(now)},
+    }
+    if message.provisional:
+        item["provisional"] = {"BOOL": True}
+    if message.source != DEFAULT_SOURCE:
+        item["source"] = {"S": message.source}
+    if message.hold:
+        item["notBefore"] = {"N": str(now + round(message.hold * 1000))}
+    return item
 
 
-def _waiting(item: Item, *, key: str) -> Waiting:
-    body = item["body"]["S"].encode()
-    source = item.get("source", {"S": DEFAULT_SOURCE})["S"]
-    return Waiting(key, item["messageId"]["S"], body, item["way"]["S"], int(item["created"]["N"]), source)
-
-
-def _pauses() -> Iterator[float]:
-    """Seconds before each of nine tries: none before the first, then up to 0.05 · 2ⁿ, at most 2, at random."""
+def _pauses(tries: int = 9) -> Iterator[float]:
+    """Seconds before each try: none before the first, then up to 0.05 · 2ⁿ, at most 2, at random."""
     yield 0.0
-    for doublings in range(8):
+    for doublings in range(tries - 1):
         yield random.uniform(0, min(0.05 * 2**doublings, 2.0))  # noqa: S311 - jitter

@@ -8,19 +8,21 @@ from collections.abc import Callable, Sequence
 from segment_fallback.message import Message
 
 MAX_JOINED = 500
-"""Messages in one write. More wait for the next."""
+"""Messages in one write, by default."""
 
 
 class _Put:
     """One caller's messages, and how the caller learns what became of them."""
 
-    __slots__ = ("error", "leads", "messages", "wake")
+    __slots__ = ("error", "joined", "leads", "messages", "wake")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self.wake = threading.Event()
         self.error: BaseException | None = None
         self.leads = False
+        self.joined: list[_Put] = []
+        """The others for whom it writes, if it leads."""
 
 
 class GroupCommit:
@@ -29,52 +31,78 @@ class GroupCommit:
     Nobody waits for company: a caller that finds no write under way writes at once. When a write is done, the
     first of those who waited takes the lead, so that nobody serves others for longer than one write. An error
     of a joined write is raised in each of its callers.
+
+    ``max_joined``: messages in one write; more wait for the next. ``writers``: writes that may be under way at
+    once. ``patience``: seconds after which one who waits leads a further write, where the store's answers take
+    longer than its work; by default nobody does.
     """
 
-    def __init__(self, write: Callable[[Sequence[Message]], None]) -> None:
+    def __init__(
+        self,
+        write: Callable[[Sequence[Message]], None],
+        *,
+        max_joined: int = MAX_JOINED,
+        writers: int = 1,
+        patience: float | None = None,
+    ) -> None:
         self._write = write
+        self._max_joined = max_joined
+        self._writers = writers
+        self._patience = patience
         self._lock = threading.Lock()
         self._queue: list[_Put] = []
-        self._led = False
+        """Those who wait, and neither lead nor are being written."""
+        self._writing = 0
 
     def put(self, messages: Sequence[Message]) -> None:
         put = _Put(messages)
         with self._lock:
-            self._queue.append(put)
-            put.leads = not self._led
-            self._led = True
-        if not put.leads:
-            put.wake.wait()
+            if self._writing < self._writers:
+                self._writing += 1
+                put.leads = True
+            else:
+                self._queue.append(put)
+        if not put.leads and not put.wake.wait(self._patience):
+            self._lose_patience(put)
         if put.leads:
             self._lead(put)
         if put.error is not None:
             raise put.error
 
+    def _lose_patience(self, put: _Put) -> None:
+        with self._lock:
+            if put in self._queue:
+                self._queue.remove(put)
+                self._writing += 1
+                put.leads = True
+        if not put.leads:
+            put.wake.wait()
+
     def _lead(self, own: _Put) -> None:
         with self._lock:
-            joined = self._take()
+            self._join(own)
+        joined = [own, *own.joined]
         error: BaseException | None = None
         try:
             self._write([message for put in joined for message in put.messages])
         except BaseException as raised:  # noqa: BLE001 - a thread that is being ended must not leave the others waiting
             error = raised
         with self._lock:
-            if self._queue:
-                self._queue[0].leads = True
-                self._queue[0].wake.set()
+            if self._queue and self._writing <= self._writers:
+                successor = self._queue.pop(0)
+                self._join(successor)  # now, lest the others be handed to several who have nobody to write for
+                successor.leads = True
+                successor.wake.set()
             else:
-                self._led = False
+                self._writing -= 1
         for put in joined:
             put.error = error
             put.wake.set()
 
-    def _take(self) -> list[_Put]:
-        """The puts of the next write, in order of arrival: the leader's own is the first."""
-        size, number = 0, 0
-        for put in self._queue:
-            size += len(put.messages)
-            if number and size > MAX_JOINED:
-                break
-            number += 1
-        joined, self._queue = self._queue[:number], self._queue[number:]
-        return joined
+    def _join(self, leader: _Put) -> None:
+        """Give the leader the first of those who wait, as far as one write has room for their messages."""
+        room = self._max_joined - sum(len(put.messages) for put in (leader, *leader.joined))
+        while self._queue and len(self._queue[0].messages) <= room:
+            put = self._queue.pop(0)
+            room -= len(put.messages)
+            leader.joined.append(put)

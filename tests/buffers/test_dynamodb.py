@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import importlib
 import json
+import logging
+import re
 import socket
 import sys
 import time
@@ -17,10 +19,22 @@ from django.core.exceptions import ImproperlyConfigured
 
 from segment_fallback.buffers import dynamodb, make_buffer
 from segment_fallback.buffers.base import Buffer, Claim, Waiting
-from segment_fallback.buffers.dynamodb import DynamoDBBuffer, DynamoDBClaim
+from segment_fallback.buffers.dynamodb import DynamoDBBuffer
+from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
 from segment_fallback.management.commands.segment_table import create, policy, tables
-from tests.buffers.contract import HOUR, BufferContract, Make, at_once, claimed, event, javascript, names
+from tests.buffers.contract import (
+    HOUR,
+    BufferContract,
+    Make,
+    at_once,
+    claimed,
+    event,
+    javascript,
+    names,
+    pixel,
+    waiting,
+)
 from tests.servers import free_port
 
 BACKEND = "segment_fallback.buffers.dynamodb.DynamoDBBuffer"
@@ -88,6 +102,27 @@ def buffer(dynamodb_local_url: str) -> DynamoDBBuffer:
     return buffer
 
 
+@pytest.fixture
+def joining(buffer: DynamoDBBuffer) -> DynamoDBBuffer:
+    """A buffer that has learned that it can join puts."""
+    buffer.put([event("x"), event("y")])
+    with claimed(buffer) as claim:
+        claim.ack(list(claim.messages()))
+    return buffer
+
+
+@pytest.fixture
+def statements(joining: DynamoDBBuffer) -> list[list[str]]:
+    """The first word of each statement, by call."""
+    seen: list[list[str]] = []
+
+    def note(params: dict[str, Any], **kwargs: Any) -> None:
+        seen.append([s["Statement"].split()[0] for s in json.loads(params["body"])["Statements"]])
+
+    on(joining, "before-call.dynamodb.BatchExecuteStatement", note)
+    return seen
+
+
 def on(buffer: DynamoDBBuffer, happening: str, handler: Callable[..., Any]) -> None:
     """Let botocore call the handler whenever this happens. https://botocore.amazonaws.com/v1/documentation/api/latest/topics/events.html"""
     buffer.client.meta.events.register(happening, handler)
@@ -145,6 +180,30 @@ def test_event_of_a_kilobyte_costs_two_writes(buffer: DynamoDBBuffer, units: Cal
         units()
         claim.ack(batch)
         assert units() == 1
+
+
+def test_joined_events_cost_a_statement_each_and_no_more(
+    joining: DynamoDBBuffer, units: Callable[[], float], statements: list[list[str]]
+) -> None:
+    """DynamoDB Local does not say what PartiQL consumes: AWS takes for an INSERT what it takes for a put."""
+    joining.put([event(f"{number:032}", size=900) for number in range(60)])
+    assert statements == [["INSERT"] * 25, ["INSERT"] * 25, ["INSERT"] * 10]
+    assert units() == 0
+    with claimed(joining) as claim:
+        batch = list(claim.messages())
+        units()
+        claim.ack(batch)
+        assert units() == 60
+
+
+def test_javascript_costs_two_writes_only_where_something_waits(
+    joining: DynamoDBBuffer, units: Callable[[], float], statements: list[list[str]]
+) -> None:
+    joining.put([pixel("a"), pixel("b")])
+    joining.put([javascript("a"), javascript("c"), javascript("b"), pixel("b")])
+    assert statements == [["INSERT"] * 2, ["INSERT"] * 3, ["UPDATE"] * 2, ["INSERT"]]
+    assert units() == 0
+    assert [message.way for message in waiting(joining)] == ["javascript"] * 3
 
 
 def test_flush_of_an_empty_part_costs_two_writes_and_a_read(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
@@ -334,6 +393,7 @@ def test_undone_deletes_are_sent_again_ever_more_slowly(
 ) -> None:
     monkeypatch.setattr(dynamodb, "random", SimpleNamespace(uniform=lambda low, high: high))
     buffer.put([event(number) for number in range(30)])
+    pauses.clear()
     throttle = Throttle(times=3)
     on(buffer, "before-call.dynamodb.BatchWriteItem", throttle)
     with claimed(buffer) as claim:
@@ -347,6 +407,7 @@ def test_deletes_that_stay_undone_are_an_error_and_lose_nothing(buffer: DynamoDB
     buffer.put([event(number) for number in range(3)])
     on(buffer, "before-call.dynamodb.BatchWriteItem", Throttle(times=100))
     claim = claimed(buffer)
+    pauses.clear()
     with pytest.raises(BufferUnavailable, match=r"throttled.*3 writes left undone"):
         claim.ack(list(claim.messages()))
     assert len(pauses) == 9
@@ -378,6 +439,144 @@ def test_claim_whose_answer_was_lost_may_be_tried_again(buffer: DynamoDBBuffer) 
     assert buffer.claim(0) is None
 
 
+# joined puts
+
+
+class Answers:
+    """Stands before DynamoDB, and answers some statements of a joined put in its place with an error.
+
+    ``refuse``: the code for the n-th call's statement about this messageId, or None.
+    """
+
+    def __init__(self, buffer: DynamoDBBuffer, refuse: Callable[[int, str], str | None]) -> None:
+        self.buffer, self.refuse = buffer, refuse
+        self.asked: list[list[str]] = []
+        on(buffer, "before-call.dynamodb.BatchExecuteStatement", self)
+
+    def __call__(self, params: dict[str, Any], **kwargs: Any) -> Any:
+        names = [statement["Parameters"][0]["S"] for statement in json.loads(params["body"])["Statements"]]
+        self.asked.append(names)
+        codes = [self.refuse(len(self.asked), name) for name in names]
+        for name, code in zip(names, codes, strict=True):
+            if code is None:
+                item = {"messageId": {"S": name}, "body": {"S": "{}"}, "way": {"S": "server"}, "created": {"N": "1"}}
+                self.buffer.client.put_item(TableName=self.buffer.table, Item=item)
+        return answer(200, {"Responses": [{"Error": {"Code": code}} if code else {} for code in codes]})
+
+
+def test_concurrent_puts_are_joined(joining: DynamoDBBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The writers are held up until all others wait."""
+    sizes: list[int] = []
+    commit = joining._group_commit
+    monkeypatch.setattr(commit, "_patience", None)
+
+    def hold_up(**kwargs: Any) -> None:
+        deadline = time.monotonic() + 30
+        while len(commit._queue) < 8 and not sizes and time.monotonic() < deadline:
+            time.sleep(0.001)
+
+    def count(params: dict[str, Any], **kwargs: Any) -> None:
+        sizes.append(len(json.loads(params["body"])["Statements"]))
+
+    on(joining, "before-call.dynamodb.PutItem", hold_up)
+    on(joining, "before-call.dynamodb.BatchExecuteStatement", count)
+    at_once(lambda number: joining.put([event(number)]), threads=12)
+    assert sum(sizes) == 8
+    assert names(waiting(joining)) == sorted(str(number) for number in range(12))
+
+
+def test_throttled_statements_are_sent_again_and_only_those(joining: DynamoDBBuffer, pauses: list[float]) -> None:
+    codes = {"1": "ThrottlingError", "2": "ProvisionedThroughputExceeded", "3": "InternalServerError"}
+    answers = Answers(joining, lambda call, name: codes.get(name) if call < 3 else None)
+    joining.put([event(number) for number in range(5)])
+    assert answers.asked == [["0", "1", "2", "3", "4"], ["1", "2", "3"], ["1", "2", "3"]]
+    assert len(pauses) == 3
+    assert joining.depth() == 5
+
+
+@pytest.mark.parametrize(
+    ("code", "text", "tries"),
+    [
+        ("ThrottlingError", "throttled: make the tables on demand", 4),
+        ("RequestLimitExceeded", "throttled", 4),
+        ("AccessDenied", "segment_table --policy", 1),
+        ("ResourceNotFound", "segment_table --create", 1),
+        ("ValidationError", "failed", 1),
+    ],
+)
+def test_refused_statement_is_an_error_and_may_be_put_again(
+    joining: DynamoDBBuffer, pauses: list[float], code: str, text: str, tries: int
+) -> None:
+    Answers(joining, lambda call, name: code if name == "b" and call <= tries else None)
+    with pytest.raises(BufferUnavailable, match=rf"DynamoDB table .*{text}.*\({code}: 1 of 3 writes\)"):
+        joining.put([event("a"), event("b"), event("c")])
+    assert len(pauses) == tries
+    assert sum(pauses) < 0.5
+    assert joining.depth() == 2
+    joining.put([event("b"), event("d")])
+    assert joining.depth() == 4
+
+
+def test_error_without_a_code_is_an_error(joining: DynamoDBBuffer) -> None:
+    on(
+        joining,
+        "before-call.dynamodb.BatchExecuteStatement",
+        lambda **kwargs: answer(200, {"Responses": [{}, {"Error": {}}]}),
+    )
+    with pytest.raises(BufferUnavailable, match="1 of 2 writes"):
+        joining.put([event("a"), event("b")])
+
+
+@pytest.mark.parametrize("code", ["ThrottlingException", "ExpiredTokenException", "ResourceNotFoundException"])
+def test_refused_joined_put_says_what_to_do(joining: DynamoDBBuffer, code: str) -> None:
+    on(joining, "before-call.dynamodb.BatchExecuteStatement", lambda **kwargs: refusal(code))
+    with pytest.raises(BufferUnavailable, match=re.escape(dynamodb.ADVICE[code])):
+        joining.put([event("a"), event("b")])
+
+
+@pytest.mark.parametrize("url", ["moto_url", "dynalite_url"])
+def test_emulator_without_partiql_is_asked_once(
+    request: pytest.FixtureRequest, url: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    buffer = at(request.getfixturevalue(url), table=f"tests-{uuid4().hex}", parts=1)
+    create_tables(buffer)
+    asked: list[str] = []
+    on(buffer, "before-call.dynamodb.BatchExecuteStatement", lambda **kwargs: asked.append("again"))
+    assert buffer.joins_writes()
+    for three in ("abc", "def"):
+        buffer.put([event(name) for name in three])
+        assert not buffer.joins_writes()
+    assert asked == ["again"]
+    assert [record.levelno for record in caplog.records] == [logging.WARNING]
+    assert buffer.depth() == 6
+
+
+def test_policy_of_before_partiql_still_lets_messages_in(
+    buffer: DynamoDBBuffer, caplog: pytest.LogCaptureFixture
+) -> None:
+    on(buffer, "before-call.dynamodb.BatchExecuteStatement", lambda **kwargs: refusal("AccessDeniedException"))
+    buffer.put([event("a"), event("b")])
+    assert buffer.depth() == 2
+    assert "segment_table --policy" in caplog.text
+
+
+def test_store_that_inserts_a_key_twice_gets_single_puts(buffer: DynamoDBBuffer) -> None:
+    answers = Answers(buffer, lambda call, name: None)
+    buffer.put([javascript("a"), javascript("b"), javascript("c")])
+    buffer.put([event("b"), event("c")])
+    assert answers.asked == [["a"]]
+    assert buffer.depth() == 3
+    assert {message.way for message in waiting(buffer) if message.message_id != "a"} == {"javascript"}
+
+
+def test_joined_puts_are_tried_again_after_a_while(buffer: DynamoDBBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dynamodb, "SINGLY", -1)
+    answers = Answers(buffer, lambda call, name: None)
+    for _ in range(2):
+        buffer.put([event("a"), event("b")])
+    assert answers.asked == [["a"], ["a"]]
+
+
 # its make
 
 
@@ -406,11 +605,17 @@ def test_policy_allows_what_the_buffer_does_and_no_more(buffer: DynamoDBBuffer) 
 
     def note(params: dict[str, Any], model: Any, **kwargs: Any) -> None:
         request = json.loads(params["body"])
-        for table in request.get("RequestItems", [request.get("TableName")]):
-            done.add((table, f"dynamodb:{model.name}"))
+        # https://docs.aws.amazon.com/amazondynamodb/latest/developerguide/ql-iam.html
+        for statement in request.get("Statements", ()):
+            verb, table = re.match(r'(\w+)(?: INTO)? "(.+?)"', statement["Statement"]).groups()  # type: ignore[union-attr]
+            done.add((table, f"dynamodb:PartiQL{verb.title()}"))
+        if "Statements" not in request:
+            for table in request.get("RequestItems", [request.get("TableName")]):
+                done.add((table, f"dynamodb:{model.name}"))
 
     on(buffer, "before-call.dynamodb", note)
-    buffer.put([event(), javascript("j")])
+    buffer.put([event(), pixel("j"), event("j")])
+    buffer.put([javascript("j"), javascript("j")])
     buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
     with claimed(buffer) as claim:
         claim.renew()

@@ -143,6 +143,44 @@ def test_joined_write_is_bounded_and_nothing_is_left_behind() -> None:
     assert max(map(len, store.writes)) <= MAX_JOINED
 
 
+def test_as_many_write_at_once_as_may_and_the_others_share_the_next() -> None:
+    store = Store()
+    commit = GroupCommit(store.write, max_joined=3, writers=2)
+    writing = [Caller(commit, "a"), Caller(commit, "b")]
+    for _ in writing:
+        assert store.begun.acquire(timeout=DEADLINE)
+    others = [Caller(commit, number) for number in range(5)]
+    queued(commit, 5)
+    for _ in range(5):
+        store.go.release()
+    finish(*writing, *others)
+
+    assert sorted(map(len, store.writes)) == [1, 1, 2, 3]
+    written = [name for names in store.writes for name in names]
+    assert sorted(written) == sorted(["a", "b", *map(str, range(5))])
+
+
+def test_who_has_waited_long_enough_writes_for_all_who_wait() -> None:
+    """The write before never ends while they wait."""
+    store = Store()
+    commit = GroupCommit(store.write, patience=0.05)
+    first = Caller(commit, "first")
+    assert store.begun.acquire(timeout=DEADLINE)
+    others = [Caller(commit, number) for number in range(5)]
+    while sum(map(len, store.writes)) < 6:
+        assert store.begun.acquire(timeout=DEADLINE), "nobody lost patience"
+    assert first.is_alive()
+    for _ in store.writes:
+        store.go.release()
+    finish(first, *others)
+
+    assert len(store.writes) < 6
+    store.go.release()
+    commit.put([message("last")])
+    assert commit._writing == 0
+    assert store.writes[-1] == ["last"]
+
+
 def test_put_larger_than_the_bound_goes_alone() -> None:
     store = Store()
     store.go.release()
@@ -150,9 +188,14 @@ def test_put_larger_than_the_bound_goes_alone() -> None:
     assert [len(names) for names in store.writes] == [MAX_JOINED + 1]
 
 
-def test_many_threads_many_puts_each_written_once() -> None:
+@pytest.mark.parametrize(("writers", "patience"), [(1, None), (3, None), (1, 0.0001), (4, 0.001)])
+def test_many_threads_many_puts_each_written_once(writers: int, patience: float | None) -> None:
     written: list[str] = []
-    commit = GroupCommit(lambda messages: written.extend(message.message_id for message in messages))
+
+    def write(messages: Sequence[Message]) -> None:
+        written.extend(message.message_id for message in messages)
+
+    commit = GroupCommit(write, max_joined=5, writers=writers, patience=patience)
 
     def puts(number: int) -> None:
         for n in range(200):
@@ -165,3 +208,4 @@ def test_many_threads_many_puts_each_written_once() -> None:
     for thread in threads:
         thread.join(DEADLINE)
     assert len(written) == len(set(written)) == 1_600
+    assert (commit._queue, commit._writing) == ([], 0)

@@ -141,7 +141,7 @@ def policy(buffer: DynamoDBBuffer) -> dict[str, Any]:
     meta = buffer.client.meta
     arn = f"arn:{meta.partition}:dynamodb:{meta.region_name}:*:table"
     actions = {
-        buffer.table: ["PutItem", "Scan", "BatchWriteItem"],
+        buffer.table: ["PutItem", "PartiQLInsert", "PartiQLUpdate", "Scan", "BatchWriteItem"],
         buffer.state_table: ["UpdateItem", "Scan", "BatchWriteItem"],
     }
     return {

@@ -1,0 +1,145 @@
+"""The lease of a part of a DynamoDBBuffer, and what its flusher does. The buffer itself knows boto3; this does not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from segment_fallback.buffers.base import FAR_AHEAD, MAX_BACK_OFF, Claim, LeaseLost, Waiting, is_due, now_ms
+from segment_fallback.conf import DEFAULT_SOURCE
+
+if TYPE_CHECKING:
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, WriteRequestTypeDef
+
+    from segment_fallback.buffers.dynamodb import DynamoDBBuffer
+
+Item = Mapping[str, Any]
+"""An item in DynamoDB's own notation: ``{"created": {"N": "1"}}``."""
+
+MAX_DOUBTS = 3_000
+"""Doubts kept, the oldest first: more might not fit in an item's 400 KB, for an id may have 99 characters."""
+
+
+class DynamoDBClaim(Claim):
+    """The lease is one item a part, taken by one conditional UpdateItem."""
+
+    def __init__(self, buffer: DynamoDBBuffer, part: int, lease: float) -> None:
+        super().__init__(part, lease)
+        self._buffer = buffer
+
+    def take(self) -> bool:
+        """Whether the part is ours now."""
+        # "heldBy = :me": the first answer may have been lost, and botocore have tried again.
+        free = "attribute_not_exists(heldUntil) OR heldUntil <= :now OR heldUntil > :far OR heldBy = :me"
+        may_try = "attribute_not_exists(notBefore) OR notBefore <= :now OR notBefore > :far"
+        now = now_ms()
+        lease = self._update(
+            "SET heldBy = :me, heldUntil = :until",
+            f"({free}) AND ({may_try})",
+            until=now + round(self.lease * 1000),
+            now=now,
+            far=now + round(FAR_AHEAD * 1000),
+        )
+        if lease is None:
+            return False
+        self.failures = int(lease.get("failures", {"N": "0"})["N"])
+        self.doubts = json.loads(lease.get("doubts", {"S": "{}"})["S"])
+        return True
+
+    def messages(self) -> Iterator[Waiting]:
+        """The waiting messages, by pages of up to 1 MB in no order, each of them oldest first."""
+        now = now_ms()
+        segment = {"Segment": self.part, "TotalSegments": self._buffer.parts}
+        for page in self._buffer.scan(TableName=self._buffer.table, ConsistentRead=True, **segment):
+            due = [item for item in page["Items"] if is_due(int(item.get("notBefore", {"N": "0"})["N"]), now)]
+            yield from sorted((waiting(item, key=item["messageId"]["S"]) for item in due), key=lambda m: m.created)
+
+    def renew(self) -> None:
+        until = now_ms() + round(self.lease * 1000)
+        if self._update("SET heldUntil = :until", "heldBy = :me", until=until) is None:
+            raise LeaseLost(f"part {self.part} has another flusher")
+
+    def save_doubts(self) -> None:
+        """Beside the lease; until they are settled, each write of it costs a unit for about 15 of them."""
+        oldest = sorted(self.doubts.items(), key=lambda doubt: doubt[1])[:MAX_DOUBTS]
+        doubts: AttributeValueTypeDef = {"S": json.dumps(dict(oldest), separators=(",", ":"))}
+        self._update("SET doubts = :doubts", "heldBy = :me", values={":doubts": doubts})
+
+    def ack(self, batch: Sequence[Waiting]) -> None:
+        self._delete(batch)
+        if self.failures:
+            self._update("REMOVE failures", "heldBy = :me")
+            self.failures = 0
+        self._settle(batch)
+
+    def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
+        """Dead letters first: killed in between, a message is both, and the next flush buries it again."""
+        buried = str(now_ms())
+        letters: list[WriteRequestTypeDef] = [
+            {
+                "PutRequest": {
+                    "Item": {
+                        "id": {"S": f"dead#{m.message_id}"},
+                        "messageId": {"S": m.message_id},
+                        "body": {"S": m.body.decode()},
+                        "way": {"S": m.way},
+                        "source": {"S": m.source},
+                        "created": {"N": str(m.created)},
+                        "buried": {"N": buried},
+                        "reason": {"S": reason[:200]},
+                        "attempts": {"N": str(attempts)},
+                    }
+                }
+            }
+            for m in batch
+        ]
+        self._buffer.write_batches(self._buffer.state_table, letters)
+        self._delete(batch)
+        self._settle(batch)
+
+    def back_off(self, seconds: float) -> None:
+        self.failures += 1
+        self._update(
+            "SET notBefore = :then, failures = :failures REMOVE heldBy, heldUntil",
+            "heldBy = :me",
+            then=now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000),
+            failures=self.failures,
+        )
+
+    def release(self) -> None:
+        self._update("REMOVE heldBy, heldUntil", "heldBy = :me")
+
+    def _delete(self, batch: Sequence[Waiting]) -> None:
+        deletes: list[WriteRequestTypeDef] = [{"DeleteRequest": {"Key": {"messageId": {"S": m.key}}}} for m in batch]
+        self._buffer.write_batches(self._buffer.table, deletes)
+
+    def _update(
+        self,
+        change: str,
+        condition: str,
+        values: Mapping[str, AttributeValueTypeDef] | None = None,
+        **numbers: int,
+    ) -> Item | None:
+        """Change the part's lease, and what it is then; None where the condition does not hold."""
+        answer = self._buffer.attempt(
+            self._buffer.client.update_item,
+            TableName=self._buffer.state_table,
+            Key={"id": {"S": f"lease#{self.part}"}},
+            UpdateExpression=change,
+            ConditionExpression=condition,
+            ExpressionAttributeValues={
+                ":me": {"S": self.owner},
+                **(values or {}),
+                **{f":{name}": {"N": str(number)} for name, number in numbers.items()},
+            },
+            ReturnValues="ALL_NEW",
+        )
+        return None if answer is None else answer.get("Attributes", {})
+
+
+def waiting(item: Item, *, key: str) -> Waiting:
+    """The message that the item holds."""
+    body = item["body"]["S"].encode()
+    source = item.get("source", {"S": DEFAULT_SOURCE})["S"]
+    return Waiting(key, item["messageId"]["S"], body, item["way"]["S"], int(item["created"]["N"]), source)
