@@ -42,6 +42,7 @@ class Way(str, Enum):
     JAVASCRIPT = "javascript"
     PIXEL = "pixel"
     NOSCRIPT = "noscript"
+    CALL = "call"
     SERVER = "server"
 
 
@@ -65,6 +66,11 @@ class Message:
 def new_message_id() -> str:
     """A messageId of 128 random bits: nobody can send it first, and no two page views share it."""
     return secrets.token_hex(16)
+
+
+def is_message_id(value: object) -> bool:
+    """Whether it has the form of a messageId."""
+    return isinstance(value, str) and _MESSAGE_ID.match(value) is not None
 
 
 def timestamp(moment: datetime | None = None) -> str:
@@ -93,7 +99,7 @@ def encode(
     kind, message_id = plain.get("type"), plain.get("messageId")
     if not isinstance(kind, str) or kind not in TYPES:
         raise InvalidMessage("type", f"type must be one of {', '.join(sorted(TYPES))}")
-    if not isinstance(message_id, str) or not _MESSAGE_ID.match(message_id):
+    if not isinstance(message_id, str) or not is_message_id(message_id):
         raise InvalidMessage("message_id", f"messageId must be 1 to {MAX_MESSAGE_ID} printable ASCII characters")
     if len(source) > MAX_SOURCE:
         raise InvalidMessage("source", f"a source's alias may have {MAX_SOURCE} characters, this one has {len(source)}")

@@ -11,6 +11,9 @@ from urllib.parse import quote, unquote_plus, urlsplit
 
 from django.http import HttpRequest
 
+from segment_fallback import __version__
+from segment_fallback.message import Way
+
 _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
 
 
@@ -28,6 +31,11 @@ def environment(request: HttpRequest) -> dict[str, Any]:
     if locale := headers.get("HTTP_ACCEPT_LANGUAGE", "").partition(",")[0].partition(";")[0].strip()[:35]:
         context["locale"] = locale
     return context
+
+
+def library(way: Way) -> dict[str, str]:
+    """``context.library`` of an event that we make ourselves."""
+    return {"name": "django-segment-fallback", "version": __version__, "way": way.value}
 
 
 def page_context(*, origin: str, path: str, search: str, title: str, referrer: str, canonical: str) -> dict[str, str]:

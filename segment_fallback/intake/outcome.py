@@ -22,10 +22,24 @@ class Outcome(str, enum.Enum):
     ACCEPTED = "accepted", "The event is in the buffer."
     METHOD = (
         "method",
-        "Only GET, and POST by a beacon, report a page view; HEAD is answered and not counted as one.",
+        "The pixel takes GET, and POST by a beacon (HEAD is answered, and not counted as a page view); every other "
+        "endpoint takes POST.",
     )
-    SIZE = "size", "The URL or the event is larger than allowed."
-    MALFORMED = "malformed", "The URL does not hold what the page's script writes."
+    SIZE = "size", "The URL, the body or the event is larger than allowed."
+    CONTENT_TYPE = (
+        "content_type",
+        "The body is neither application/json nor text/plain, or packed in another way than by gzip.",
+    )
+    MALFORMED = "malformed", "The URL or the body does not hold what the page's script and Segment's libraries write."
+    INVALID = "invalid", "Segment would drop the event: unknown type, no event name, a field of a wrong type."
+    WRITE_KEY = (
+        "write_key",
+        "No source has this key; or it is a page's public key, and no browser sent it from a page.",
+    )
+    IDENTITY = (
+        "identity",
+        "A page wants to merge people (alias) whom Django's auth does not know; TRUST_CLIENT_USER_ID lets it.",
+    )
     HOST = "host", "The request, or the page that it names, belongs to a host that is not allowed."
     CROSS_SITE = (
         "cross_site",
@@ -52,6 +66,7 @@ class Outcome(str, enum.Enum):
     PREFETCH = "prefetch", "The browser fetched ahead; nobody has seen the page yet."
     GPC = "gpc", "The visitor's browser sends Global Privacy Control."
     DNT = "dnt", "The visitor's browser sends Do Not Track."
+    CONSENT = "consent", "The visitor has not agreed, or no longer does: the cookie of CONSENT does not say so."
     UNAVAILABLE = "unavailable", "Buffer and spool are down; the browser is asked, by status 503, to try again."
     SPOOL_FULL = "spool_full", "The buffer is down and the spool at its cap; the browser is asked to try again."
     DISABLED = "disabled", "The page's source has no write key (any more): there is nowhere to report to."

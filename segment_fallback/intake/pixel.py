@@ -12,17 +12,17 @@ import json
 import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta, timezone
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from django.conf import settings as django_settings
 from django.db import transaction
 from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
-from segment_fallback import __version__, message
+from segment_fallback import message
 from segment_fallback.buffers.accept import accept
 from segment_fallback.conf import Settings, get_settings, get_source
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, SpoolFull
@@ -39,12 +39,15 @@ logger = logging.getLogger("segment_fallback")
 GIF = base64.b64decode("R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAICRAEAOw==")
 """A transparent image of one pixel, in 43 bytes."""
 
-TEXTS = 5
-"""Search, title, referrer, canonical link and time zone."""
+LINES = 7
 MAX_AGE = 7 * 86_400_000
 """Milliseconds. The page's script keeps a view for a day; a clock that was set meanwhile may make it more."""
 
-_MESSAGE_ID = re.compile(r"[0-9a-f]{32}\Z")
+PROMPT = 1_000
+"""Milliseconds. What is older may have been kept for another page to send, if the page's script reports it."""
+
+_AGE = re.compile(r"[0-9]{1,9}\Z")
+_MESSAGE_ID = re.compile(r"[0-9a-f]{16,40}\Z")
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,8 @@ class Visit:
     """What the browser says of a page view; all of it unsigned, so all of it text of limited length."""
 
     message_id: str
-    search: str = ""
     title: str = ""
+    search: str = ""
     referrer: str = ""
     canonical: str = ""
     timezone: str = ""
@@ -73,7 +76,10 @@ def pixel(request: HttpRequest, name: str, message_id: str, data: str, token: st
 
     def visit(settings: Settings) -> tuple[Page, Visit]:
         page = verify.check_token(cookie or token, settings)
-        return page, decode_visit(message_id, data)
+        seen, more = decode_visit(message_id, data)
+        if more:
+            page = navigated_page(page, more, settings)
+        return page, seen
 
     return _answer(request, Way.PIXEL, visit, has_cookie=bool(cookie))
 
@@ -89,21 +95,43 @@ def noscript(request: HttpRequest, name: str, token: str) -> HttpResponse:
     return _answer(request, Way.NOSCRIPT, visit, has_cookie=False)
 
 
-def decode_visit(message_id: str, data: str) -> Visit:
-    """The browser's part, from the path: base64url of a JSON array of texts, and at last the age. Raises Refused."""
+def decode_visit(message_id: str, data: str) -> tuple[Visit, str]:
+    """The browser's part, from the path, and what it says of a page that the token does not describe, if anything.
+
+    Base64, with ``_`` in place of the slash, of lines: age in milliseconds, time zone, that, canonical link, title,
+    search, referrer. The script cuts it where it is too long, so its end may be missing. Raises Refused.
+    """
     try:
-        values = json.loads(base64.urlsafe_b64decode(data + "=" * (-len(data) % 4)))
-    except (ValueError, binascii.Error, RecursionError):
+        text = base64.b64decode(data + "=" * (-len(data) % 4), altchars=b"+_").decode(errors="ignore")
+    except (ValueError, binascii.Error):
+        raise Refused(Outcome.MALFORMED) from None
+    age, *lines = text.split("\n", LINES - 1)
+    if not _AGE.match(age) or int(age) > MAX_AGE or not _MESSAGE_ID.match(message_id):
+        raise Refused(Outcome.MALFORMED)
+    zone, more, canonical, title, search, referrer = lines + [""] * (LINES - 1 - len(lines))
+    return Visit(message_id, title, search, referrer, canonical, zone, int(age)), more
+
+
+def navigated_page(token_page: Page, said: str, settings: Settings) -> Page:
+    """A page that a document of ours has turned into, without asking the server for it; so nobody has signed it.
+
+    ``said`` is JSON: path, category, name and properties. The path is compared with the Referer as a signed one is.
+    Raises Refused.
+    """
+    try:
+        values = json.loads(said)
+    except (ValueError, RecursionError):
         raise Refused(Outcome.MALFORMED) from None
     match values:
-        case [*texts, int(age)] if not isinstance(age, bool) and 0 <= age <= MAX_AGE:
+        case [str(path), str() | None as category, str() | None as name, dict() | None as properties]:
             pass
         case _:
             raise Refused(Outcome.MALFORMED)
-    if len(texts) != TEXTS or not all(isinstance(text, str) for text in texts) or not _MESSAGE_ID.match(message_id):
+    if not settings.NAVIGATION or not path.startswith("/"):
         raise Refused(Outcome.MALFORMED)
-    search, title, referrer, canonical, zone = texts
-    return Visit(message_id, search, title, referrer, canonical, zone, age)
+    # As request.path has it, and so the token of a page that was rendered.
+    path = unquote(path, errors="replace")
+    return replace(token_page, path=path, name=name, category=category, properties=properties or {})
 
 
 def _answer(
@@ -119,7 +147,8 @@ def _answer(
         page, seen = visit(settings)
         if get_source(page.source) is None:
             raise Refused(Outcome.DISABLED)
-        origin = verify.check_origin(request, page, settings, has_cookie=has_cookie)
+        late = seen.age > PROMPT and way is not Way.NOSCRIPT
+        origin = verify.check_origin(request, page, settings, has_cookie=has_cookie, late=late)
         check_choices(request, settings)
         ip = identity.client_ip(request, settings)
         verify.check_rate(ip, anonymous_id, settings)
@@ -195,7 +224,7 @@ def page_event(request: HttpRequest, page: Page, visit: Visit, origin: verify.Or
         # A page call's own properties override what the page says of itself, in the context too.
         "page": {key: properties[key] for key in page_context},
         **context.environment(request),
-        "library": {"name": "django-segment-fallback", "version": __version__, "way": way.value},
+        "library": context.library(way),
     }
     if visit.timezone:
         event["context"]["timezone"] = visit.timezone[:100]

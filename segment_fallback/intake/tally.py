@@ -31,12 +31,12 @@ class Tally:
         self._pending: Counter[tuple[int, str, str]] = Counter()
         self._timer: threading.Timer | None = None
 
-    def add(self, way: Way, outcome: Outcome) -> None:
-        """Count one hit. Never raises."""
+    def add(self, way: Way, outcome: Outcome, number: int = 1) -> None:
+        """Count hits; of a batch each event is one. Never raises."""
         hour = int(time.time()) // 3600 * 3600
         interval = get_settings().OUTCOME_INTERVAL
         with self._lock:
-            self._pending[hour, way.value, outcome.value] += 1
+            self._pending[hour, way.value, outcome.value] += number
             if interval and self._timer is None:
                 self._timer = threading.Timer(interval, self._on_timer)
                 self._timer.daemon = True

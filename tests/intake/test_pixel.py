@@ -5,6 +5,7 @@ import logging
 import struct
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -224,7 +225,7 @@ def test_cookie_is_not_set_by_a_refused_hit() -> None:
 # Refusals: each has its reason, is counted, writes nothing, and answers the same image.
 
 
-NOTHING = encode(["", "", "", "", "", 0])
+NOTHING = encode(0)
 
 
 def signed(**parts: Any) -> str:
@@ -240,17 +241,13 @@ REFUSED = [
     ("options", Visit(method="OPTIONS"), Outcome.METHOD),
     ("long url", Visit(data="A" * 8_100), Outcome.SIZE),
     ("no base64", Visit(data="A"), Outcome.MALFORMED),
-    ("no json", Visit(data="AAAA"), Outcome.MALFORMED),
-    ("an object", Visit(data=encode({"title": "x"})), Outcome.MALFORMED),
-    ("nothing", Visit(data=encode([])), Outcome.MALFORMED),
-    ("numbers", Visit(data=encode([1, 2, 3, 4, 5, 0])), Outcome.MALFORMED),
-    ("too many", Visit(data=encode(["x"] * 6 + [0])), Outcome.MALFORMED),
-    ("too few", Visit(data=encode(["x"] * 4 + [0])), Outcome.MALFORMED),
-    ("no age", Visit(data=encode(["x"] * 5)), Outcome.MALFORMED),
+    ("no text", Visit(data=encode("x")), Outcome.MALFORMED),
+    ("no age", Visit(data=encode("", "Europe/Berlin")), Outcome.MALFORMED),
+    ("age in other digits", Visit(data=encode("\u0661")), Outcome.MALFORMED),
+    ("age of a kilometre", Visit(data=encode("1" * 400)), Outcome.MALFORMED),
     ("from the future", Visit(age=-1), Outcome.MALFORMED),
     ("of last month", Visit(age=30 * DAY * 1000), Outcome.MALFORMED),
-    ("an age that is none", Visit(data=encode(["x"] * 5 + [True])), Outcome.MALFORMED),
-    ("deep", Visit(data=encode(json.loads("[" * 900 + "]" * 900))), Outcome.MALFORMED),
+    ("another page, which nobody allowed", Visit(more='["/other/",null,null,null]'), Outcome.MALFORMED),
     ("message id short", Visit(message_id="abc"), Outcome.MALFORMED),
     ("message id of others", Visit(message_id="ajs-next-1"), Outcome.MALFORMED),
     ("token empty", Visit(token=""), Outcome.TOKEN_MISSING),
@@ -264,8 +261,10 @@ REFUSED = [
     ("other host", Visit(referer="http://evil.example/shop/"), Outcome.HOST),
     ("look-alike host", Visit(referer="http://shop.example.evil.example/shop/"), Outcome.HOST),
     ("credentials", Visit(referer="http://testserver@evil.example/shop/"), Outcome.HOST),
-    ("other page", Visit(referer="http://testserver/other/"), Outcome.REFERER_MISMATCH),
-    ("other case", Visit(referer="http://testserver/SHOP/"), Outcome.REFERER_MISMATCH),
+    ("other page", Visit(script=False, referer="http://testserver/other/"), Outcome.REFERER_MISMATCH),
+    ("other case", Visit(script=False, referer="http://testserver/SHOP/"), Outcome.REFERER_MISMATCH),
+    ("other page, markup", Visit(cookie=False, referer="http://testserver/other/"), Outcome.REFERER_MISMATCH),
+    ("home page, markup", Visit(cookie=False, referer="http://testserver/"), Outcome.REFERER_MISSING),
     ("noscript without referer", Visit(script=False, referer=None), Outcome.REFERER_MISSING),
     ("noscript with origin only", Visit(script=False, referer="http://testserver/"), Outcome.REFERER_MISSING),
     ("odd referer", Visit(script=False, referer="http://[broken/"), Outcome.REFERER_MISSING),
@@ -274,6 +273,11 @@ REFUSED = [
     ("prerender", Visit(headers={"HTTP_SEC_PURPOSE": "prefetch;prerender"}), Outcome.PREFETCH),
     ("gpc", Visit(headers={"HTTP_SEC_GPC": "1"}), Outcome.GPC),
     ("dnt", Visit(headers={"HTTP_DNT": "1"}), Outcome.DNT),
+    ("no consent", Visit(consent={"COOKIE": "c"}), Outcome.CONSENT),
+    ("no consent, no script", Visit(consent={"COOKIE": "c"}, script=False), Outcome.CONSENT),
+    ("other consent", Visit(consent={"COOKIE": "c", "VALUE": "yes"}, consents="yes,no"), Outcome.CONSENT),
+    ("partial consent", Visit(consent={"COOKIE": "c", "CONTAINS": "C2:1"}, consents="C1:1"), Outcome.CONSENT),
+    ("consent withdrawn", Visit(consent={"COOKIE": "c"}, consents=""), Outcome.CONSENT),
     ("host header", Visit(headers={"HTTP_HOST": "evil.example"}), Outcome.HOST),
 ]
 
@@ -288,6 +292,51 @@ def test_refused(visit: Visit, outcome: Outcome) -> None:
     assert response["Cache-Control"] == "no-store"
     assert response.content == (b"" if visit.method == "HEAD" else GIF)
     assert response.status_code == (405 if outcome is Outcome.METHOD and visit.method != "HEAD" else 200)
+
+
+@pytest.mark.parametrize(
+    ("consent", "consents"),
+    [
+        ({"COOKIE": "c"}, "0"),
+        ({"COOKIE": "c", "VALUE": "yes, all"}, "yes%2C%20all"),
+        ({"COOKIE": "c", "CONTAINS": "C2:1"}, "groups=C1%3A1%2CC2%3A1"),
+        ({"CALLBACK": True}, None),
+    ],
+)
+@pytest.mark.parametrize("script", [True, False])
+def test_view_of_somebody_who_consents_is_accepted(consent: dict[str, Any], consents: str | None, script: bool) -> None:
+    visit = Visit(consent=consent, consents=consents, script=script)
+    assert visit.send()["X-Segment-Fallback"] == "accepted"
+
+
+@pytest.mark.parametrize("referer", ["http://testserver/other/", "http://testserver/"])
+@pytest.mark.parametrize("late", [Visit(age=1_001, cookie=False), Visit(age=0)], ids=["late", "by cookie"])
+def test_view_that_another_page_sends_later_is_that_of_its_own_page(late: Visit, referer: str) -> None:
+    assert replace(late, referer=referer, search="?a=1").send()["X-Segment-Fallback"] == "accepted"
+    [event] = waiting()
+    assert event["context"]["page"]["url"] == "http://testserver/shop/?a=1"
+
+
+NAVIGATION = {"NAVIGATION": "auto"}
+
+
+def test_page_that_was_navigated_to_is_reported_with_the_token_of_the_first() -> None:
+    more = json.dumps(["/caf%C3%A9/", "Shop", "Café", {"sku": "A"}])
+    with settings(**NAVIGATION):
+        Visit(name="First", properties={"old": 1}, more=more, referer="http://testserver/caf%C3%A9/").send()
+    [event] = waiting()
+    assert (event["category"], event["name"]) == ("Shop", "Café")
+    assert event["properties"]["sku"] == "A"
+    assert "old" not in event["properties"]
+    assert event["context"]["page"]["path"] == "/caf%C3%A9/"
+
+
+@pytest.mark.parametrize(
+    "more", ["[", "{}", "[]", '["a",null,null,null]', '["/a",1,null,null]', '["/a",null,null,[]]', "[" * 2_000]
+)
+def test_page_that_was_navigated_to_must_be_described(more: str) -> None:
+    with settings(**NAVIGATION):
+        assert Visit(more=more).send()["X-Segment-Fallback"] == "malformed"
 
 
 def test_refused_for_a_token_older_than_its_age(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -396,9 +445,8 @@ def test_event_goes_to_the_source_of_its_page() -> None:
 
 
 def test_event_that_grows_too_large_is_refused() -> None:
-    assert Visit(headers={"HTTP_ACCEPT_LANGUAGE": "en"}, data=encode(["?" + "ü" * 5_000, "", "", "", "", 0])).send()[
-        "X-Segment-Fallback"
-    ] == ("size")
+    # Compressed they fit the token.
+    assert Visit(properties={"text": "x" * 40_000}).send()["X-Segment-Fallback"] == "size"
 
 
 @override_settings(DEBUG=False)

@@ -7,8 +7,9 @@ import json
 from dataclasses import dataclass, field
 from typing import Any
 
+from django.conf import settings as django_settings
 from django.http import HttpResponse
-from django.test import Client
+from django.test import Client, override_settings
 from django.urls import reverse
 
 from segment_fallback.message import new_message_id
@@ -26,9 +27,9 @@ CHROMIUM = {
 }
 
 
-def encode(values: object) -> str:
-    """What the page's script writes into the pixel's URL."""
-    return base64.urlsafe_b64encode(json.dumps(values).encode()).decode().rstrip("=")
+def encode(*lines: object) -> str:
+    """What the page's script writes into the pixel's URL, of all lines but the last ones, where they are empty."""
+    return base64.b64encode("\n".join(map(str, lines)).encode()).decode().replace("/", "_")
 
 
 @dataclass
@@ -45,12 +46,18 @@ class Visit:
     canonical: str = ""
     timezone: str = "Europe/Berlin"
     age: int = 0
+    more: str = ""
     referer: str | None = "http://testserver/shop/"
     method: str = "GET"
     message_id: str = field(default_factory=new_message_id)
     token: str | None = None
+    consent: dict[str, Any] | None = None
+    """CONSENT, of the site; and what the visitor's cookie of the name ``c`` says."""
+    consents: str | None = None
     data: str | None = None
     script: bool = True
+    cookie: bool = True
+    """Whether the script could leave the token in a cookie; else it is in the URL."""
     headers: dict[str, str] = field(default_factory=dict)
     client: Client = field(default_factory=Client)
 
@@ -59,16 +66,23 @@ class Visit:
         signed = token.sign(page) if self.token is None else self.token
         name = endpoint_names()[0]
         if self.script:
-            self.client.cookies[name] = signed
             url = self._url(name)
+            if self.cookie:
+                self.client.cookies[name] = signed
+            else:
+                url += f"/{signed}"
         else:
             url = reverse("segment_fallback:noscript", args=[name, signed])
+        if self.consents is not None:
+            self.client.cookies["c"] = self.consents
         headers = {**CHROMIUM, **({"HTTP_REFERER": self.referer} if self.referer else {}), **self.headers}
-        return self.client.generic(self.method, url, **headers)  # type: ignore[arg-type,return-value]
+        keys = {**django_settings.SEGMENT_FALLBACK, **({"CONSENT": self.consent} if self.consent else {})}
+        with override_settings(SEGMENT_FALLBACK=keys):
+            return self.client.generic(self.method, url, **headers)  # type: ignore[arg-type,return-value]
 
     def _url(self, name: str) -> str:
-        values = [self.search, self.title, self.referrer, self.canonical, self.timezone, self.age]
-        data = encode(values) if self.data is None else self.data
+        lines = [self.age, self.timezone, self.more, self.canonical, self.title, self.search, self.referrer]
+        data = encode(*lines) if self.data is None else self.data
         return reverse("segment_fallback:pixel", args=[name, self.message_id, data])
 
 

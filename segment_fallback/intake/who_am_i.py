@@ -1,0 +1,30 @@
+"""Tells a page of ours who is signed in. Asked only where the hint of a login is, so seldom; never cached."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+
+from segment_fallback.conf import get_settings
+from segment_fallback.intake import identity, verify
+from segment_fallback.intake.outcome import Refused
+
+
+@transaction.non_atomic_requests
+def who_am_i(request: HttpRequest, name: str) -> HttpResponse:
+    """``{"userId": text or null}`` for the visitor's own page; 404 without IDENTIFY, 403 for anybody else's page."""
+    settings = get_settings()
+    if not settings.IDENTIFY:
+        return HttpResponse(status=404)
+    if request.method != "GET":
+        return HttpResponse(status=405, headers={"Allow": "GET"})
+    try:
+        verify.check_page(request, settings)
+    except Refused as refusal:
+        response = JsonResponse({"reason": refusal.outcome.value}, status=403)
+    else:
+        response = JsonResponse({"userId": identity.user_id(request, settings)})
+    response["Cache-Control"] = "no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cross-Origin-Resource-Policy"] = "same-origin"
+    return response
