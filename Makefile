@@ -3,7 +3,9 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check
-SNIPPET := segment_fallback/static/segment_fallback/snippet
+PARTS := $(basename $(filter-out %.min.js,$(wildcard segment_fallback/page/script/*.js)))
+TERSER := --ecma 2015 --compress passes=3,unsafe_arrows,unsafe_methods,pure_getters,booleans_as_integers --mangle \
+	--mangle-props 'regex=/^(pageContext|reportView|settle|sendPixel|fallBack)$$/' --name-cache build/script-names.json
 
 .PHONY: demo test torture tox lint types coverage script dist clean
 
@@ -39,8 +41,9 @@ dist: $(VENV)/dev-installed  ## build wheel and sdist, check what is in them, an
 	$(BIN)/check-wheel-contents dist/*.whl
 	PYTHON=$(BIN)/python sh .ci/smoke-test-wheel
 
-script: node_modules/.installed  ## minify the page's script
-	node_modules/.bin/terser $(SNIPPET).js --ecma 2015 --compress passes=3,unsafe_arrows --mangle --output $(SNIPPET).min.js
+script: node_modules/.installed  ## minify the page's script and its parts
+	rm -f build/script-names.json; mkdir -p build
+	for part in $(PARTS); do node_modules/.bin/terser $$part.js $(TERSER) --output $$part.min.js; done
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -16,9 +17,10 @@ from django.urls import NoReverseMatch
 from django.utils.module_loading import import_string
 
 from segment_fallback.buffers import make_buffer
+from segment_fallback.cdn.files import LIBRARY
 from segment_fallback.conf import KEYS, Problem, compile_settings, get_settings
 from segment_fallback.names import endpoint_names
-from segment_fallback.page.snippet import pixel_base
+from segment_fallback.page.snippet import base
 
 ID = "segment_fallback."
 
@@ -102,7 +104,7 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     try:
         if not getattr(django_settings, "ROOT_URLCONF", None):
             raise NoReverseMatch
-        url = pixel_base(endpoint_names()[0])
+        url = base(endpoint_names()[0])
     except NoReverseMatch:
         hint = "Add path('s/', include('segment_fallback.urls')) to the urlpatterns of your ROOT_URLCONF."
         return [Error("The URLs of segment_fallback are not mounted.", hint=hint, id=f"{ID}E006")]
@@ -110,7 +112,7 @@ def check_urls(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[C
     if not word:
         return []
     hint = "Mount them at a short path that means nothing, such as 's/', or choose another ENDPOINT_NAME."
-    text = f"The pixel's path {url!r} has the segment {word[1]!r}, which blockers' lists look for."
+    text = f"The path of our endpoints, {url!r}, has the segment {word[1]!r}, which blockers' lists look for."
     return [Warning(text, hint=hint, id=f"{ID}W002")]
 
 
@@ -139,6 +141,27 @@ SEGMENT_HOSTS = {
 """Where Segment takes events, and nowhere else: https://segment.com/docs/guides/regional-segment/"""
 
 _SEGMENTS_OWN = re.compile(r"(?:^|\.)segment(?:apis)?\.(?:com|io)$")
+
+
+@register()
+def check_first_party(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """FIRST_PARTY finds what it serves, and where to keep it; EAGER has the API that it needs."""
+    settings = get_settings()
+    messages: list[CheckMessage] = []
+    folder = settings.SELF_HOSTED
+    if folder is not None and not Path(folder, LIBRARY).is_file():
+        hint = "Copy the files of node_modules/@segment/analytics-next/dist/umd there; give an absolute path."
+        text = f"SEGMENT_FALLBACK['SELF_HOSTED']: the folder {folder!r} has no {LIBRARY}."
+        messages.append(Error(text, hint=hint, id=f"{ID}E009"))
+    if settings.CDN_CACHE not in django_settings.CACHES:
+        hint = f"CACHES has {', '.join(map(repr, django_settings.CACHES))}."
+        text = f"SEGMENT_FALLBACK['CDN_CACHE']: CACHES has no alias {settings.CDN_CACHE!r}."
+        messages.append(Error(text, hint=hint, id=f"{ID}E010"))
+    if settings.EAGER and not settings.FIRST_PARTY:
+        hint = "Set FIRST_PARTY to True, or EAGER to False."
+        text = "EAGER is on without FIRST_PARTY: no view's own event can take the place of its pixel's."
+        messages.append(Warning(text, hint=hint, id=f"{ID}W008"))
+    return messages
 
 
 @register()

@@ -2,7 +2,8 @@
 
 All of them live in one dict, ``SEGMENT_FALLBACK``, in Django's settings. They are read live, so that
 ``override_settings`` works, and compiled once for each such dict, so that a request pays nothing.
-A key that is wrong falls back to its default in a visitor's request; ``manage.py check`` says what is wrong.
+A key that is wrong falls back to its default in a visitor's request (CONSENT to nobody's consent);
+``manage.py check`` says what is wrong.
 """
 
 from __future__ import annotations
@@ -96,6 +97,27 @@ class Settings:
     HONOUR_DNT: bool = True
     """The same for Do Not Track."""
 
+    CONSENT: Mapping[str, Any] = field(default_factory=dict)
+    """Ask first: neither load nor send anything before the visitor agrees, nor after they take it back. A cookie says
+    so: ``{"COOKIE": name, "VALUE": text}``, or ``"CONTAINS"`` for a part of its value, or neither for any value; or
+    the page's own code: ``{"CALLBACK": True}``, see ``segmentFallback.consent()``."""
+
+    AUTOLOAD: bool = True
+    """Whether the snippet calls ``analytics.load`` itself. With False the page's own code does, as Segment's consent
+    wrappers want it; nothing is loaded, sent or reported before."""
+
+    NAVIGATION: str = ""
+    """Count the views of pages that navigate without a page load: ``"auto"`` finds them by itself (htmx, Turbo,
+    ``history.pushState``), ``"manual"`` leaves it to ``segmentFallback.page()``. By default neither."""
+
+    IDENTIFY: bool = False
+    """Tell analytics.js who is signed in: at login visitors get a cookie that is only a hint; where it is set, the
+    page asks an uncached endpoint for the userId, once a login, and calls ``identify``."""
+
+    EXTERNAL_SCRIPT: bool = False
+    """Load the page's script from a URL of ours instead of writing it into the page: for policies that allow no
+    inline code, and so that pages share it."""
+
     PATIENCE: float = 5.0
     """Seconds after which a page that has heard nothing from analytics.js reports by the pixel."""
 
@@ -110,6 +132,19 @@ class Settings:
     HOLD: float | None = None
     """Seconds that a pixel's event waits, so that the same view's JavaScript event can take its place. Of use only
     with FIRST_PARTY, where the default is 45; else it is 0. An hour at most."""
+
+    SELF_HOSTED: str | None = None
+    """Folder from which FIRST_PARTY serves analytics.js instead of asking CDN_HOST: ``standalone.js`` and the bundles
+    of the npm package ``@segment/analytics-next`` (its ``dist/umd``), and perhaps the source's ``settings.json``."""
+
+    CDN_CACHE: str = "default"
+    """Alias of Django's ``CACHES`` where FIRST_PARTY keeps what it has fetched from CDN_HOST. Best one that all
+    processes share."""
+
+    TRUST_CLIENT_USER_ID: bool = False
+    """Believe the userId that a page's own code names in identify and alias, where nobody is signed in. Anybody can
+    send what a page can: with True a stranger may write events, and merge profiles, under any userId he guesses.
+    By default a browser's userId is that of Django's auth, or none."""
 
     FLUSH_BUDGET: float = 8.0
     """Seconds after which a flush starts no further batch: a little less than the interval at which beat starts one.
@@ -229,6 +264,24 @@ def _sources(value: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _consent(value: Mapping[str, Any]) -> str | None:
+    if unknown := sorted(set(value) - {"COOKIE", "VALUE", "CONTAINS", "CALLBACK"}, key=str):
+        return f"has the unknown key {unknown[0]!r}: write 'COOKIE' with 'VALUE' or 'CONTAINS', or 'CALLBACK'"
+    if not value or value == {"CALLBACK": True}:
+        return None
+    if "CALLBACK" in value or {"VALUE", "CONTAINS"} <= set(value):
+        return "must name one way: 'COOKIE' alone, with 'VALUE' or with 'CONTAINS', or 'CALLBACK': True"
+    if not all(isinstance(text, str) and text for text in value.values()):
+        return "must have texts as its values, none of them empty"
+    if not re.fullmatch(r"[!#$%&'*+.^_`|~\w-]+", value.get("COOKIE", ""), re.ASCII):
+        return "needs the key 'COOKIE', the name of a cookie"
+    return None
+
+
+def _navigation(value: str) -> str | None:
+    return None if value in ("", "auto", "manual") else "must be 'auto', 'manual' or ''"
+
+
 RULES: dict[str, Rule] = {
     "OAUTH": _oauth,
     "SOURCES": _sources,
@@ -240,12 +293,18 @@ RULES: dict[str, Rule] = {
     "TOKEN_MAX_AGE": _positive,
     "TRUSTED_PROXIES": _not_negative,
     "RATE_LIMIT": _not_negative,
+    "CONSENT": _consent,
+    "NAVIGATION": _navigation,
     "PATIENCE": _positive,
     "HOLD": _up_to_an_hour,
     "FLUSH_BUDGET": _positive,
     "SEND_TIMEOUT": _positive,
     "OUTCOME_INTERVAL": _not_negative,
 }
+
+INSTEAD: dict[str, Any] = {"CONSENT": {"CALLBACK": True}}
+"""What stands for a key that is wrong, where the default would not do: whoever asks for consent, and mistypes how,
+must not go on without."""
 
 KEYS = tuple(f.name for f in fields(Settings))
 _TYPES = {key: hint for key, hint in typing.get_type_hints(Settings).items() if key in KEYS}
@@ -261,7 +320,7 @@ class Problem:
 
 
 def compile_settings(raw: object) -> tuple[Settings, list[Problem]]:
-    """Settings from the dict a site wrote, and what is wrong with it. A wrong key keeps its default."""
+    """Settings from the dict a site wrote, and what is wrong with it. A wrong key keeps its default, or INSTEAD."""
     problems: list[Problem] = []
     if not isinstance(raw, Mapping):
         explanation = f"SEGMENT_FALLBACK must be a dict, not {type(raw).__name__}"
@@ -280,6 +339,7 @@ def compile_settings(raw: object) -> tuple[Settings, list[Problem]]:
             problems.append(Problem(key, "value", f"SEGMENT_FALLBACK[{key!r}] {fault}"))
         else:
             values[key] = coerced
+    values.update((problem.key, INSTEAD[problem.key]) for problem in problems if problem.key in INSTEAD)
     if raw.get("WRITE_KEY", "") == "":
         problems.append(Problem("WRITE_KEY", "missing", "SEGMENT_FALLBACK['WRITE_KEY'] is not set"))
     return Settings(**values), problems

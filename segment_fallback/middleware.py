@@ -1,7 +1,8 @@
 """SegmentMiddleware answers our own endpoints before sessions, auth and the rest are set up.
 
 Place it first. The app works without it, by plain URL routing; with it a hit costs less. It adds nothing to
-pages: no header, no cookie, and it reads neither session nor user.
+pages: no header, no cookie, and it reads neither session nor user. Only the answer to a login or logout gets a cookie,
+where IDENTIFY asks for it.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 
+from segment_fallback.conf import get_settings
+from segment_fallback.intake.identity import set_hint
 from segment_fallback.names import endpoint_names
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
@@ -34,8 +37,23 @@ class SegmentMiddleware:
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         view = early_view(request)
         if view is None:
-            return self.get_response(request)
+            return self._page(request) if get_settings().IDENTIFY else self.get_response(request)
         return sync_to_async(view)(request) if self._is_async else view(request)
+
+    def _page(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
+        """A page of the site; one that signs somebody in or out gets the hint."""
+        response = self.get_response(request)
+        if isinstance(response, HttpResponseBase):
+            set_hint(request, response)
+            return response
+
+        async def page() -> HttpResponseBase:
+            answer = await response
+            if hasattr(request, "segment_hint"):
+                await sync_to_async(set_hint)(request, answer)
+            return answer
+
+        return page()
 
 
 def early_view(request: HttpRequest) -> Callable[[HttpRequest], HttpResponseBase] | None:

@@ -26,6 +26,11 @@ def public_key(alias: str = DEFAULT_SOURCE) -> str:
     return _public_key(alias, django_settings.SECRET_KEY)
 
 
+def hint_cookie() -> str:
+    """The cookie that only says that somebody is signed in."""
+    return _derived("segment_fallback.hint_cookie", "", django_settings.SECRET_KEY)[:8]
+
+
 def source_of_key(key: str) -> Source | None:
     """The source that a client means, by its public key or (server libraries have it) by the write key itself."""
     for alias in (DEFAULT_SOURCE, *get_settings().SOURCES):

@@ -307,6 +307,26 @@ def test_wrong_region_is_said(keys: dict[str, Any], text: str) -> None:
     assert EU in str(message.hint)
 
 
+@pytest.mark.parametrize("is_there", [False, True])
+def test_e009_for_a_folder_without_the_library(tmp_path: Path, is_there: bool) -> None:
+    if is_there:
+        (tmp_path / "standalone.js").touch()
+    messages = found(FIRST_PARTY=True, SELF_HOSTED=str(tmp_path))
+    assert messages == [] if is_there else f"{str(tmp_path)!r} has no standalone.js" in one(messages, "E009").msg
+
+
+def test_e010_for_a_cache_that_is_none() -> None:
+    message = one(found(CDN_CACHE="files"), "E010")
+    assert "no alias 'files'" in message.msg
+    assert "'default'" in str(message.hint)
+
+
+@pytest.mark.parametrize("first_party", [False, True])
+def test_w008_for_eager_without_first_party(first_party: bool) -> None:
+    messages = found(EAGER=True, FIRST_PARTY=first_party)
+    assert messages == [] if first_party else "FIRST_PARTY" in one(messages, "W008").msg
+
+
 def test_check_ids_are_used_once_and_tested() -> None:
     sources = [file.read_text("utf-8") for file in Path(segment_fallback.__file__).parent.rglob("*.py")]
     used = [number for text in sources for number in re.findall(r"""(?:\{ID\}|segment_fallback\.)([EW]\d{3})""", text)]

@@ -75,8 +75,16 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("LOAD_OPTIONS", [("a", 1)], "a dict, not list"),
     ("HONOUR_GPC", "yes", "True or False, not str"),
     ("HONOUR_DNT", None, "True or False, not NoneType"),
+    ("CONSENT", "cookie", "a dict, not str"),
+    ("AUTOLOAD", 0, "True or False, not int"),
+    ("NAVIGATION", True, "a string, not bool"),
+    ("IDENTIFY", None, "True or False, not NoneType"),
+    ("EXTERNAL_SCRIPT", "path", "True or False, not str"),
     ("PATIENCE", True, "a number, not bool"),
     ("HOLD", "1", "a number or None, not str"),
+    ("TRUST_CLIENT_USER_ID", "yes", "True or False, not str"),
+    ("SELF_HOSTED", Path("folder"), f"a string or None, not {type(Path()).__name__}"),
+    ("CDN_CACHE", None, "a string, not NoneType"),
     ("FIRST_PARTY", 1, "True or False, not int"),
     ("EAGER", "yes", "True or False, not str"),
     ("FLUSH_BUDGET", None, "a number, not NoneType"),
@@ -89,7 +97,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
 @pytest.mark.parametrize(("key", "value", "wanted"), WRONG_TYPES)
 def test_wrong_type_falls_back_to_its_default_and_is_reported(key: str, value: Any, wanted: str) -> None:
     settings, found = compile_settings({"WRITE_KEY": "wk", key: value})
-    assert getattr(settings, key) == default_of(key)
+    assert getattr(settings, key) == conf.INSTEAD.get(key, default_of(key))
     assert [(problem.key, problem.kind) for problem in found] == [(key, "type")]
     assert found[0].explanation == f"SEGMENT_FALLBACK[{key!r}] must be {wanted}"
 
@@ -135,6 +143,15 @@ WRONG_VALUES: list[tuple[str, Any]] = [
     ("TOKEN_MAX_AGE", 0),
     ("TRUSTED_PROXIES", -1),
     ("RATE_LIMIT", -1),
+    ("CONSENT", {"cookie": "consent"}),
+    ("CONSENT", {"VALUE": "yes"}),
+    ("CONSENT", {"COOKIE": "con sent"}),
+    ("CONSENT", {"COOKIE": "consent", "VALUE": ""}),
+    ("CONSENT", {"COOKIE": "consent", "VALUE": True}),
+    ("CONSENT", {"COOKIE": "consent", "VALUE": "a", "CONTAINS": "b"}),
+    ("CONSENT", {"COOKIE": "consent", "CALLBACK": True}),
+    ("CONSENT", {"CALLBACK": False}),
+    ("NAVIGATION", "automatic"),
     ("PATIENCE", 0),
     ("PATIENCE", math.inf),
     ("PATIENCE", math.nan),
@@ -149,7 +166,7 @@ WRONG_VALUES: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("key", "value"), WRONG_VALUES)
 def test_wrong_value_falls_back_to_its_default_and_is_reported(key: str, value: Any) -> None:
     settings, found = compile_settings({"WRITE_KEY": "wk", key: value})
-    assert getattr(settings, key) == default_of(key)
+    assert getattr(settings, key) == conf.INSTEAD.get(key, default_of(key))
     assert [(problem.key, problem.kind) for problem in found] == [(key, "value")]
     assert found[0].explanation.startswith(f"SEGMENT_FALLBACK[{key!r}]")
 
@@ -171,6 +188,10 @@ def test_wrong_values_have_a_case_for_every_rule() -> None:
         ("API_HOST", "http://[::1]:8001/", "http://[::1]:8001/"),
         ("ENDPOINT_NAME", "a-Z_9", "a-Z_9"),
         ("RATE_LIMIT", 0, 0),
+        ("CONSENT", {}, {}),
+        ("CONSENT", {"COOKIE": "consent"}, {"COOKIE": "consent"}),
+        ("CONSENT", {"COOKIE": "c", "CONTAINS": "C0002:1"}, {"COOKIE": "c", "CONTAINS": "C0002:1"}),
+        ("NAVIGATION", "manual", "manual"),
     ],
 )
 def test_value_of_another_fitting_form_is_taken(key: str, value: Any, compiled: Any) -> None:

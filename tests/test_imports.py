@@ -35,8 +35,8 @@ ONLY_IN = {
     "botocore": {"buffers/dynamodb.py"},
     "celery": {"tasks.py"},
     "segment": {"client.py", "delivery/transport.py"},
-    "requests": {"delivery/transport.py"},
-    "urllib3": {"delivery/transport.py"},
+    "requests": {"cdn/upstream.py", "delivery/transport.py"},
+    "urllib3": {"cdn/upstream.py", "delivery/transport.py"},
 }
 EVERYWHERE = {"django", "asgiref", *sys.stdlib_module_names}
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import resources
 from typing import Any
 from urllib.parse import quote, urlsplit
 
@@ -14,26 +12,34 @@ from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
 
-from segment_fallback.conf import Settings, get_settings, get_source
+from segment_fallback.conf import Settings, Source, get_settings, get_source
 from segment_fallback.message import normalise
-from segment_fallback.names import endpoint_names
+from segment_fallback.names import endpoint_names, hint_cookie, public_key
+from segment_fallback.page import script
 from segment_fallback.page.token import Page, sign
 
 _SCRIPT_ESCAPES = {ord("<"): "\\u003C", ord(">"): "\\u003E", ord("&"): "\\u0026"}
 
 
 def render(page: Page, *, nonce: str | None = None, noscript: bool = True) -> SafeString:
-    """The snippet of a page: the inline script, and the pixel for browsers that run none.
+    """The snippet of a page: the page's script, and the pixel for browsers that run none.
 
     ``nonce`` is that of the response's Content-Security-Policy. Raises InvalidMessage for a property that has no
     form in JSON, and ValueError for an unknown source, or a description of the page too long for its token.
     """
+    settings = get_settings()
     page = replace(page, properties=normalise(page.properties))
     token = sign(page)
-    script = script_source() + "(" + _json_in_script(configuration(page, token)) + ")"
+    config = configuration(page, token)
     nonce_attribute = format_html(' nonce="{}"', nonce) if nonce else ""
-    html = f"<script{nonce_attribute}>{script}</script>"
-    return mark_safe(html + render_noscript(token) if noscript else html)  # noqa: S308 - escaped above
+    if settings.EXTERNAL_SCRIPT:
+        url = reverse("segment_fallback:page_script", args=[endpoint_names()[0], script.digest(settings)])
+        html = format_html('<script{} src="{}" data-page="{}"></script>', nonce_attribute, url, _json(config))
+    else:
+        source = script.inline(settings, _json(config).translate(_SCRIPT_ESCAPES))
+        html = mark_safe(f"<script{nonce_attribute}>{source}</script>")  # noqa: S308 - escaped above
+    # Where only the page's own code knows of a visitor's consent, nobody can know it of one who runs no code.
+    return html + render_noscript(token) if noscript and not settings.CONSENT.get("CALLBACK") else html
 
 
 def render_noscript(token: str) -> SafeString:
@@ -46,37 +52,66 @@ def render_noscript(token: str) -> SafeString:
 
 
 def configuration(page: Page, token: str) -> dict[str, Any]:
-    """The argument of the page's script; its keys are explained at the head of ``snippet.js``."""
+    """The argument of the page's script; its keys are explained at the head of ``snippet.js``, and of its parts.
+
+    Pages that caches keep must go on working with later scripts: a key keeps its meaning.
+    """
     settings, source = get_settings(), get_source(page.source)
     if source is None:
         raise ValueError(f"SOURCES has no source {page.source!r} with a write key")
-    key = quote(source.write_key, safe="")
-    cdn = settings.CDN_HOST.rstrip("/")
     name = endpoint_names()[0]
-    return {
-        "k": source.write_key,
-        "h": cdn,
-        "u": f"{cdn}/analytics.js/v1/{key}/analytics.min.js",
-        "o": normalise(load_options(settings, source.api_host)),
+    config: dict[str, Any] = {
+        **_library(settings, source, name),
         "a": [page.category, page.name, page.properties],
-        "p": pixel_base(name),
+        "b": base(name),
         "t": token,
         "c": name,
         "w": round(settings.PATIENCE * 1000),
-        "g": int(settings.HONOUR_GPC),
-        "d": int(settings.HONOUR_DNT),
     }
+    if settings.AUTOLOAD:
+        config["o"] = normalise(load_options(settings, source.api_host))
+    if settings.FIRST_PARTY:
+        config["api"] = reverse("segment_fallback:collect", args=[name, "p"]).removesuffix("p")
+    if settings.CONSENT:
+        config["consent"] = consent(settings.CONSENT)
+    if settings.IDENTIFY:
+        config |= {"hint": hint_cookie(), "me": reverse("segment_fallback:who_am_i", args=[name])}
+    if settings.NAVIGATION == "auto":
+        config["auto"] = 1
+    return config
 
 
-def pixel_base(name: str) -> str:
-    """The URL of the pixel, up to the messageId that the browser mints."""
-    example = "0" * 32
-    return reverse("segment_fallback:pixel", args=[name, example, "W10"])[: -len(example) - len("/W10")]
+def _library(settings: Settings, source: Source, name: str) -> dict[str, str]:
+    """Where analytics.js comes from, and the write key that it is to use."""
+    if settings.FIRST_PARTY:
+        key = public_key(source.alias)
+        url = reverse("segment_fallback:script", args=[name, key])
+        return {"k": key, "h": url.removesuffix(f"/{key}/main.js"), "u": url}
+    cdn = settings.CDN_HOST.rstrip("/")
+    url = f"{cdn}/analytics.js/v1/{quote(source.write_key, safe='')}/analytics.min.js"
+    # analytics.js recognises its own URL over https only.
+    return {"k": source.write_key, "u": url, **({} if cdn.startswith("https:") else {"h": cdn})}
+
+
+def consent(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """CONSENT, as the page's script reads it."""
+    if "COOKIE" not in setting:
+        return {}
+    told = {"n": setting["COOKIE"], "v": setting.get("VALUE", "")}
+    return {**told, "v": setting["CONTAINS"], "x": 1} if "CONTAINS" in setting else told
+
+
+def base(name: str) -> str:
+    """The URL below which our endpoints are."""
+    return reverse("segment_fallback:calls", args=[name]).removesuffix("q")
 
 
 def load_options(settings: Settings, api_host: str) -> dict[str, Any]:
     """The options of ``analytics.load``."""
     options: dict[str, Any] = {"useQueryString": False, **settings.LOAD_OPTIONS}
+    if settings.FIRST_PARTY:
+        # The names of destinations, which blockers look for in URLs, in base64; cdn/files.py reads them.
+        return {"obfuscate": True, **options}
     if api_host != Settings.API_HOST:
         host = urlsplit(api_host)
         integrations: Mapping[str, Any] = options.get("integrations", {})
@@ -88,13 +123,5 @@ def load_options(settings: Settings, api_host: str) -> dict[str, Any]:
     return options
 
 
-@functools.cache
-def script_source() -> str:
-    """The minified script as an expression: a function that takes the configuration."""
-    source = resources.files("segment_fallback").joinpath("static/segment_fallback/snippet.min.js").read_text("utf-8")
-    return source.strip().removesuffix("(CONFIG);")
-
-
-def _json_in_script(value: object) -> str:
-    """JSON that is data wherever it stands in a script: no tag, no entity and no line separator can end it."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False).translate(_SCRIPT_ESCAPES)
+def _json(value: object) -> str:
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)

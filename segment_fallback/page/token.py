@@ -52,7 +52,8 @@ class Page:
 def sign(page: Page) -> str:
     """The token of a page, issued today. Raises ValueError where the properties make it too long."""
     today = int(time.time() // DAY)
-    content = [today, page.path, page.name, page.category, page.properties, page.source]
+    source = "" if page.source == DEFAULT_SOURCE else page.source  # short: each page carries it
+    content = [today, page.path, page.name, page.category, page.properties, source]
     token = signing.Signer(salt=SALT).sign_object(content, compress=True)
     if len(token) > MAX_LENGTH:
         raise ValueError(
@@ -72,5 +73,5 @@ def verify(token: str) -> Page:
     # Another version of this app may have signed another form, in a page that a cache still has.
     match content:
         case [int(issued), str(path), str() | None as name, str() | None as category, dict(properties), str(source)]:
-            return Page(path, name, category, properties, source, issued)
+            return Page(path, name, category, properties, source or DEFAULT_SOURCE, issued)
     raise InvalidToken

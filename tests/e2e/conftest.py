@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import shutil
 import signal
@@ -31,7 +32,8 @@ def chromium() -> dict[str, Any]:
     if path is None:
         missing("no Chromium: apt-get install chromium")
     quiet = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-    return {"executable_path": path, "args": quiet}
+    # Playwright switches the back/forward cache off.
+    return {"executable_path": path, "args": quiet, "ignore_default_args": ["--disable-back-forward-cache"]}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +75,10 @@ class Site:
 
 
 @contextlib.contextmanager
-def running_site(directory: Path, segment: LocalSegment, dynamodb: str | None = None) -> Iterator[Site]:
+def running_site(
+    directory: Path, segment: LocalSegment, dynamodb: str | None = None, **settings: Any
+) -> Iterator[Site]:
+    """A site with these keys in SEGMENT_FALLBACK, beside those of ``project.py``."""
     port = free_port()
     environment = {
         **os.environ,
@@ -81,6 +86,7 @@ def running_site(directory: Path, segment: LocalSegment, dynamodb: str | None = 
         "PYTHONPATH": str(ROOT),
         "E2E_DIR": str(directory),
         "E2E_SEGMENT": segment.url,
+        "E2E_SETTINGS": json.dumps(settings),
         **({"E2E_DYNAMODB": dynamodb, "AWS_ACCESS_KEY_ID": "e2e", "AWS_SECRET_ACCESS_KEY": "e2e"} if dynamodb else {}),
     }
     python = [sys.executable, "-m"]

@@ -1,19 +1,26 @@
 """A Django site in one module, for the end-to-end tests: settings, pages and the Celery app.
 
 What differs between runs comes from the environment: E2E_DIR (where its files are), E2E_SEGMENT (URL of the local
-Segment), and E2E_DYNAMODB (URL; without it the buffer is the database).
+Segment), E2E_SETTINGS (further keys of SEGMENT_FALLBACK, as JSON), and E2E_DYNAMODB (URL; without it the buffer is
+the database). What differs between pages is asked for by the end of ``?case=…``.
 """
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
-from django.http import HttpRequest, HttpResponse
+from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
+from django.http.response import HttpResponseBase
 from django.template import engines
 from django.urls import include, path
+from django.utils.safestring import mark_safe
 
 from segment_fallback.tasks import schedule_flush
 
@@ -28,6 +35,7 @@ ROOT_URLCONF = __name__
 USE_TZ = True
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "segment_fallback"]
 MIDDLEWARE = [
+    f"{__name__}.slow",
     "segment_fallback.middleware.SegmentMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -46,6 +54,8 @@ SEGMENT_FALLBACK: dict[str, Any] = {
     "CDN_HOST": SEGMENT,
     "PATIENCE": 3,
     "OUTCOME_INTERVAL": 0,
+    "RATE_LIMIT": 0,
+    **json.loads(os.environ.get("E2E_SETTINGS", "{}")),
 }
 if DYNAMODB:
     SEGMENT_FALLBACK["BUFFERS"] = {
@@ -62,23 +72,63 @@ PAGE = """<!doctype html>
 <title>{{ title }}</title>
 {% if canonical %}<link rel="canonical" href="{{ canonical }}">{% endif %}
 {% load segment_fallback %}{% segment_snippet name category=category price=9.5 tags=tags %}
+{{ after }}
 </head>
-<body><h1>{{ title }}</h1><a id="next" href="/shop/?utm_source=home&utm_campaign=May%20sale&x=1#part">next</a></body>
+<body{% if boost %} hx-boost="true"{% endif %}><h1>{{ title }}</h1>
+<a id="next" href="/shop/?utm_source=home&utm_campaign=May%20sale&x=1#part">next</a></body>
 </html>"""
 
 
 HEADERS = {
-    "csp-script": {"Content-Security-Policy": "script-src 'self' 'unsafe-inline'"},
-    "csp-connect": {"Content-Security-Policy": "connect-src 'self'"},
+    "csp-script": {"Content-Security-Policy": "script-src 'unsafe-inline'"},
+    "csp-connect": {"Content-Security-Policy": "connect-src 'none'"},
     "no-referrer": {"Referrer-Policy": "no-referrer"},
-    "back-forward-cache": {"Cache-Control": "no-cache"},
 }
 
 
-def page(request: HttpRequest, **context: Any) -> HttpResponse:
-    """A page; the last part of ``?case=…`` may ask for headers."""
+def page(request: HttpRequest, **context: Any) -> HttpResponseBase:
+    """A page, with what its case asks for."""
+    case = request.GET.get("case", "")
+    if leaves := re.search(r"leaves-after-(\d+)$", case):
+        context["after"] = mark_safe(f"<script>setTimeout(() => location = '/robots.txt', {leaves[1]})</script>")  # noqa: S308
+    if library := re.search(r"library-([\w.]+)$", case):
+        context["after"] = mark_safe(f'<script src="/library/{library[1]}"></script>')  # noqa: S308
+        context["boost"] = "htmx" in library[1]
     html = engines["django"].from_string(PAGE).render(context, request)
-    return HttpResponse(html, headers=HEADERS.get(request.GET.get("case", ""), {}))
+    if case.endswith("left-before-the-script"):
+        return StreamingHttpResponse(half_of(html))
+    return HttpResponse(html, headers=next((HEADERS[end] for end in HEADERS if case.endswith(end)), {}))
+
+
+def half_of(html: str) -> Iterator[str]:
+    """The page up to the snippet; then nothing for longer than anybody waits."""
+    yield html.partition("<script")[0] + " " * 2_000
+    time.sleep(20)
+
+
+def library(request: HttpRequest, name: str) -> HttpResponse:
+    """A framework's script, from npm."""
+    return HttpResponse((NODE_MODULES / LIBRARIES[name]).read_bytes(), content_type="text/javascript")
+
+
+NODE_MODULES = Path(__file__).parents[2] / "node_modules"
+LIBRARIES = {
+    "htmx2": "htmx2/dist/htmx.js",
+    "htmx4": "htmx.org/dist/htmx.js",
+    "turbo": "@hotwired/turbo/dist/turbo.es2017-umd.js",
+}
+
+
+def slow(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """Lets the first-party script or API hang, for pages that ask for it."""
+
+    def middleware(request: HttpRequest) -> HttpResponse:
+        referer = request.META.get("HTTP_REFERER", "")
+        if ("/c/" in request.path and "script-hangs" in referer) or ("/e/" in request.path and "api-hangs" in referer):
+            time.sleep(20)
+        return get_response(request)
+
+    return middleware
 
 
 urlpatterns = [
@@ -88,6 +138,7 @@ urlpatterns = [
     ),
     path("caf\u00e9/", page, {"title": "Café", "name": "Café", "canonical": "https://shop.example/coffee/"}),
     path("s/", include("segment_fallback.urls")),
+    path("library/<str:name>", library),
 ]
 
 app = Celery("e2e", broker=f"sqla+sqlite:///{DIR}/broker.sqlite3", set_as_current=False)

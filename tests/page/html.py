@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from html.parser import HTMLParser
 from typing import Any
 
-from segment_fallback.page.snippet import script_source
+from segment_fallback.page.script import source
 
 
 @dataclass
@@ -18,12 +18,18 @@ class Found:
     script: str = ""
 
     @property
+    def arguments(self) -> str:
+        """The argument of the page's script, as it is written."""
+        rest = self.script.removeprefix(f"({source('snippet')})(")
+        assert rest != self.script
+        _, end = json.JSONDecoder().raw_decode(rest)
+        assert rest[end:].startswith(",[")
+        return rest[:end]
+
+    @property
     def config(self) -> dict[str, Any]:
-        """The argument of the page's script."""
-        head = script_source() + "("
-        assert self.script.startswith(head)
-        assert self.script.endswith(")")
-        config: dict[str, Any] = json.loads(self.script[len(head) : -1])
+        """The argument of the page's script, as it reads it."""
+        config: dict[str, Any] = json.loads(self.arguments)
         return config
 
     @property

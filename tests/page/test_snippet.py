@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from datetime import date
 from decimal import Decimal
 from typing import Any
@@ -13,8 +14,8 @@ from hypothesis import strategies as st
 
 from segment_fallback.conf import compile_settings
 from segment_fallback.exceptions import InvalidMessage
-from segment_fallback.names import endpoint_names
-from segment_fallback.page.snippet import load_options, pixel_base, render
+from segment_fallback.names import endpoint_names, hint_cookie, public_key
+from segment_fallback.page.snippet import base, load_options, render
 from segment_fallback.page.token import Page, sign, verify
 from tests.page.html import parse
 
@@ -48,17 +49,18 @@ def test_render_configures_the_script() -> None:
     page = Page("/shop/", "Product", "Shop", {"sku": "A"})
     assert parse(render(page)).config == {
         "k": "tests-write-key",
-        "h": "https://cdn.segment.com",
         "u": "https://cdn.segment.com/analytics.js/v1/tests-write-key/analytics.min.js",
         "o": {"useQueryString": False},
         "a": ["Shop", "Product", {"sku": "A"}],
-        "p": f"/s/{name}/p/",
+        "b": f"/s/{name}/",
         "t": sign(page),
         "c": name,
         "w": 5000,
-        "g": 1,
-        "d": 1,
     }
+
+
+FIRST_PARTY_KEYS = {"FIRST_PARTY": True, "API_HOST": "https://events.eu1.segmentapis.com"}
+ABSENT = object()
 
 
 @pytest.mark.parametrize(
@@ -67,9 +69,20 @@ def test_render_configures_the_script() -> None:
         ({"CDN_HOST": "https://cdn.shop.example/"}, {"u": "https://cdn.shop.example/analytics.js/v1/wk/analytics.min.js"}),
         ({"WRITE_KEY": "../a?b"}, {"u": "https://cdn.segment.com/analytics.js/v1/..%2Fa%3Fb/analytics.min.js"}),
         ({"PATIENCE": 0.25}, {"w": 250}),
-        ({"HONOUR_GPC": False}, {"g": 0, "d": 1}),
-        ({"HONOUR_DNT": False}, {"g": 1, "d": 0}),
-        ({"ENDPOINT_NAME": "x"}, {"c": "x", "p": "/s/x/p/"}),
+        ({"CDN_HOST": "http://localhost:8001"}, {"h": "http://localhost:8001"}),
+        ({"ENDPOINT_NAME": "x"}, {"c": "x", "b": "/s/x/"}),
+        ({"AUTOLOAD": False}, {"o": ABSENT}),
+        ({"NAVIGATION": "auto"}, {"auto": 1}),
+        ({"NAVIGATION": "manual"}, {"auto": ABSENT}),
+        ({"CONSENT": {"COOKIE": "c", "VALUE": "yes"}}, {"consent": {"n": "c", "v": "yes"}}),
+        ({"CONSENT": {"COOKIE": "c", "CONTAINS": "C2:1"}}, {"consent": {"n": "c", "v": "C2:1", "x": 1}}),
+        ({"CONSENT": {"COOKIE": "c"}}, {"consent": {"n": "c", "v": ""}}),
+        ({"CONSENT": {"CALLBACK": True}}, {"consent": {}}),
+        ({"ENDPOINT_NAME": "x", "IDENTIFY": True}, {"me": "/s/x/w", "hint": hint_cookie()}),
+        ({"ENDPOINT_NAME": "x", **FIRST_PARTY_KEYS}, {
+            "k": public_key(), "h": "/s/x/c", "u": f"/s/x/c/{public_key()}/main.js", "api": "/s/x/e/v1/",
+            "o": {"obfuscate": True, "useQueryString": False},
+        }),
         ({"LOAD_OPTIONS": {"user": {"since": date(2025, 1, 2)}, "x": lazystr("y")}},
          {"o": {"useQueryString": False, "user": {"since": "2025-01-02"}, "x": "y"}}),
     ],
@@ -77,7 +90,7 @@ def test_render_configures_the_script() -> None:
 def test_render_follows_the_settings(keys: dict[str, Any], config: dict[str, Any]) -> None:
     with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", **keys}):
         found = parse(render(Page("/"))).config
-    assert {key: found[key] for key in config} == config
+    assert {key: found.get(key, ABSENT) for key in config} == config
 
 
 def test_noscript_image_is_the_pixel_of_this_very_page() -> None:
@@ -95,10 +108,37 @@ def test_render_without_noscript() -> None:
     assert [tag for tag, _ in parse(render(Page("/"), noscript=False)).tags] == ["script"]
 
 
-def test_pixel_base_begins_every_pixel_url() -> None:
+def test_render_without_noscript_where_only_code_knows_of_consent() -> None:
+    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", "CONSENT": {"CALLBACK": True}}):
+        assert [tag for tag, _ in parse(render(Page("/"))).tags] == ["script"]
+
+
+def test_render_names_no_write_key_where_everything_is_first_party() -> None:
+    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "secret-key", "FIRST_PARTY": True}):
+        html = render(Page("/"))
+    assert "secret-key" not in html
+    assert "segment.com" not in html
+
+
+def test_render_external_has_no_inline_code() -> None:
+    page = Page("/shop/", "</script>\"'&", properties={"a": "<!--"})
+    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", "EXTERNAL_SCRIPT": True}):
+        html = render(page, nonce="n")
+    found = parse(html)
+    external = found.attributes("script")
+    assert found.script == ""
+    assert external.get("nonce") == "n"
+    match = resolve(str(external.get("src")))
+    assert match.view_name == "segment_fallback:page_script"
+    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk"}):
+        inline = parse(render(page)).config
+    assert json.loads(str(external.get("data-page"))) == inline
+
+
+def test_base_begins_every_url() -> None:
     name = endpoint_names()[0]
     url = reverse("segment_fallback:pixel", args=[name, "m" * 32, "data"])
-    assert url == pixel_base(name) + "m" * 32 + "/data"
+    assert url == base(name) + "p/" + "m" * 32 + "/data"
 
 
 @pytest.mark.parametrize("text", HOSTILE, ids=ascii)
@@ -113,7 +153,7 @@ def test_render_keeps_every_argument_data(text: str) -> None:
     assert (found.config["k"], found.config["o"][text]) == (text, text)
     assert found.attributes("script") == {"nonce": text}
     assert verify(found.config["t"]).path == page.path
-    arguments = found.script.rpartition("})(")[2]
+    arguments = found.arguments
     assert not set("<>&\u2028\u2029\x00\r\n") & set(arguments)
 
 

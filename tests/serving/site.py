@@ -128,7 +128,7 @@ class Site:
             "Sec-Fetch-Site": "same-origin",
             "User-Agent": "Mozilla/5.0 (X11; Linux x86_64) Chrome/156.0.0.0",
         }
-        seen = encode(["", "A shop", "", "", "", 0])
+        seen = encode(0, "", "", "", "A shop")
         answer = self.get(reverse("segment_fallback:pixel", args=[name, message_id, seen]), headers)
         return message_id if answer == "accepted" else None
 

@@ -3,10 +3,8 @@
 # ruff: noqa: S311 - nothing here is secret
 from __future__ import annotations
 
-import base64
 import contextlib
 import http.client
-import json
 import random
 import secrets
 import time
@@ -18,6 +16,7 @@ from segment_fallback.exceptions import BufferUnavailable, SpoolFull
 from segment_fallback.message import Message, Way, encode, new_message_id
 from segment_fallback.names import endpoint_names
 from segment_fallback.page.token import Page, sign
+from tests.intake import visits
 from tests.torture.books import ACCEPTED, OFFERED, Ledger
 from tests.torture.site import DIR
 from tests.torture.upstream import POISON
@@ -66,8 +65,7 @@ class Load:
 
     def _request(self, message_id: str) -> bool:
         """Whether the page view was accepted, as far as its browser can tell."""
-        visit = json.dumps(["?utm_source=torture", message_id, "", "", "Europe/Berlin"]).encode()
-        data = base64.urlsafe_b64encode(visit).decode().rstrip("=")
+        data = visits.encode(0, "Europe/Berlin", "", "", message_id, "?utm_source=torture")
         name = endpoint_names()[0]
         headers = {
             "Cookie": f"{name}={self._token}",

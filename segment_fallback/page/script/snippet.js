@@ -1,174 +1,194 @@
 /* The page's script, in readable form. The tag renders snippet.min.js, made from this by `make script`.
  *
- * It loads analytics.js and makes one page call. If that call cannot be delivered, the same page view, with
- * the same messageId, goes to the site's own pixel. ES2015; no dependency; fails silent.
+ * It loads analytics.js and makes one page call. If that call cannot be delivered, the same page view, with the same
+ * messageId, goes to the site's own pixel; and while analytics.js does not come, other calls go to the site, too.
+ * ES2015; no dependency; fails silent.
  *
  * config (from page/snippet.py):
- *   k  write key            u  URL of analytics.js       o  options of analytics.load
+ *   k  write key                  u  URL of analytics.js
+ *   h  CDN, where analytics.js cannot tell it from its own URL
+ *   o  options of analytics.load; without, the page's own code calls it (through a consent wrapper, say)
  *   a  arguments of analytics.page: category, name, properties
- *   p  URL of the pixel, up to the messageId             t  page token; c names its cookie and what is kept
- *   h  origin of the CDN, which the library itself recognises over https only
- *   w  milliseconds to wait for analytics.js             g, d  honour Global Privacy Control, Do Not Track
+ *   b  where our URLs are: p/ is the pixel's, q for other calls
+ *   t  page token; c names its cookie, and what is kept in localStorage
+ *   w  milliseconds to wait for analytics.js
+ *
+ * parts: what not every page needs, each a function of (next, config, core) in a file of its own beside this one.
+ * They run one after the other, before anything is loaded or sent: each calls `next` when the following one may.
+ *
+ * again: what to do where the document has this script already.
  */
-(function (config) {
-  var analytics = (window.analytics = window.analytics || []);
-  if (analytics.initialize || analytics.invoked) return;
-  analytics.invoked = true;
-  analytics.methods = (
-    "trackSubmit trackClick trackLink trackForm pageview identify reset group track ready alias debug page screen " +
-    "once off on addSourceMiddleware addIntegrationMiddleware addDestinationMiddleware setAnonymousId register"
-  ).split(" ");
+PART((config, parts, again) => {
+  const analytics = (window.analytics = window.analytics || []);
+  if (analytics.initialize || analytics.invoked) return again && again(config);
+  analytics.invoked = 1;
 
-  function pageContext() {
-    var canonical = document.querySelector("link[rel=canonical]");
-    return {
+  const views = [];
+  let broken;
+
+  const core = {
+    pageContext: () => ({
       __t: "bpc",
-      c: (canonical && canonical.getAttribute("href")) || undefined,
+      c: (document.querySelector("link[rel=canonical]") || 0).href,
       p: location.pathname,
       u: location.href,
       s: location.search,
       t: document.title,
       r: document.referrer,
-    };
+    }),
+
+    // A page view: `call` has the arguments of analytics.page; `more`, what the pixel must be told of a page that the
+    // token does not describe.
+    reportView(call, token, context, more) {
+      const view = { i: newId(), d: Date.now(), t: token, p: context, m: more };
+      views.push(view);
+      window.analytics.page(...call, { messageId: view.i }, (event) => {
+        const failure = event.failedDelivery();
+        if (
+          failure
+            ? failure.reason.type != "middleware_cancellation"
+            : event.logs().some((log) => /^Error sending/.test(log.message))
+        )
+          core.fallBack();
+        else core.settle(view, failure);
+      });
+      setTimeout(core.fallBack, config.w);
+      return view;
+    },
+
+    settle(view) {
+      view.x = 1;
+    },
+
+    sendPixel(view, leaving) {
+      const path = config.b + "p/" + view.i;
+      // None of these has a line break in it. What is too long loses its end: gunicorn takes a line of 4,094 bytes.
+      let data = [
+        Date.now() - view.d,
+        Intl.DateTimeFormat().resolvedOptions().timeZone,
+        view.m,
+        view.p.c,
+        view.p.t,
+        view.p.s,
+        view.p.r,
+      ].join("\n");
+      data = btoa(unescape(encodeURIComponent(data)))
+        .slice(0, 3e3)
+        .replace(/\//g, "_");
+      // A cookie would not go along from a frame of another site's.
+      if (navigator.cookieEnabled && self == top)
+        document.cookie =
+          `${config.c}=${view.t};path=${path};max-age=60;samesite=strict` +
+          (location.protocol[5] ? ";secure" : ""); // "https:"
+      else data += "/" + view.t;
+      data = path + "/" + data;
+      // A browser may cancel an image that a page starts just before it is left; a beacon it sends.
+      if (!(leaving && navigator.sendBeacon(data))) {
+        const image = new Image();
+        image.onerror = () => keep(view);
+        image.referrerPolicy = "same-origin";
+        image.src = data;
+      }
+    },
+
+    // analytics.js does not deliver; or the page is being left, and nobody knows.
+    fallBack(leaving) {
+      // It was told to send nothing: then neither do we.
+      if ((window.analytics.settings || 0).writeKey === "") return;
+      broken = 1;
+      attempt(() => {
+        views.map((view) => {
+          if (!view.x) core.sendPixel(view, leaving);
+          view.x = 1;
+        });
+        // Our own page calls, of six arguments, stay in the queue: with their messageId they may arrive by both ways.
+        analytics
+          .splice(0)
+          .map((call) =>
+            (call[call.length - 1] || 0).__t && !call[6]
+              ? post({ i: newId(), d: Date.now(), a: call })
+              : analytics.push(call)
+          );
+      });
+    },
+  };
+
+  // Storage may be forbidden, and this or that be missing: then the page shall not notice.
+  function attempt(action) {
+    try {
+      action();
+    } catch (_) {}
   }
 
-  // Until analytics.js arrives, calls wait in this array, each with the page as it was when the call was made.
-  analytics.factory = function (method) {
-    return function () {
-      if (window.analytics.initialized) return window.analytics[method].apply(window.analytics, arguments);
-      var call = [method].concat([].slice.call(arguments));
-      if (/^(track|screen|alias|group|page|identify)$/.test(method)) call.push(pageContext());
-      analytics.push(call);
-      return analytics;
-    };
-  };
-  analytics.methods.forEach(function (method) {
-    analytics[method] = analytics.factory(method);
-  });
+  // Minted here: an id that was rendered would repeat with every cached copy of the page.
+  function newId() {
+    return crypto.getRandomValues(new Uint32Array(4)).join("");
+  }
 
-  analytics.load = function (key, options) {
-    var script = document.createElement("script");
-    script.async = true;
-    script.setAttribute("data-global-segment-analytics-key", "analytics");
-    script.src = config.u;
-    // Neither an empty answer nor a surrogate defines what Segment's own build does.
-    script.onload = function () {
-      if (!("analyticsWriteKey" in window)) fallBack();
-    };
-    script.onerror = fallBack;
-    (document.head || document.documentElement).appendChild(script);
-    analytics._loadOptions = options;
-  };
+  function post(call) {
+    fetch(config.b + "q", {
+      method: "POST",
+      keepalive: true,
+      body: JSON.stringify({ k: config.k, c: [[call.i, Date.now() - call.d, call.a]] }),
+    }).then(
+      (response) => response.status == 503 && keep(call),
+      () => keep(call)
+    );
+  }
+
+  // What the site could not take, for the next page to send again.
+  function keep(item) {
+    // Segment takes what is long past, but nobody wants what fails for ever.
+    if (Date.now() - item.d < 864e5)
+      attempt(() => {
+        localStorage[config.c] = JSON.stringify([...JSON.parse(localStorage[config.c] || "[]"), item].slice(-20));
+      });
+  }
+
+  // Until analytics.js is ready, calls wait in this array, each with the page as it was when the call was made.
+  (
+    "page track identify group alias screen trackSubmit trackClick trackLink trackForm pageview reset ready debug " +
+    "once off on addSourceMiddleware addIntegrationMiddleware addDestinationMiddleware setAnonymousId register"
+  )
+    .split(" ")
+    .map((method, index) => {
+      analytics[method] = (...call) => {
+        if (window.analytics.initialized) return window.analytics[method](...call);
+        analytics.push([method, ...call, ...(index < 6 ? [core.pageContext()] : [])]);
+        if (broken) core.fallBack();
+        return analytics;
+      };
+    });
+
   analytics._writeKey = config.k;
   analytics._cdn = config.h;
-
-  if ((config.g && navigator.globalPrivacyControl) || (config.d && navigator.doNotTrack == 1)) return;
-
-  var view, settled;
-
-  // Page views that the pixel could not take, for the next page to send again.
-  function kept() {
-    try {
-      return JSON.parse(localStorage[config.c]) || [];
-    } catch (_) {
-      return [];
-    }
-  }
-
-  function keep(view) {
-    // Segment takes a page view of long ago, but nobody wants one that fails for ever.
-    if (Date.now() - view.d > 864e5) return;
-    try {
-      localStorage[config.c] = JSON.stringify(kept().concat([view]).slice(-20));
-    } catch (_) {}
-  }
-
-  function send(view, leaving, again) {
-    var path = config.p + view.i;
-    // Cut so that the request line fits the 4,094 bytes that gunicorn takes.
-    var data = JSON.stringify([
-      view.p.s.slice(0, 700),
-      view.p.t.slice(0, 200),
-      view.p.r.slice(0, 700),
-      (view.p.c || "").slice(0, 400),
-      Intl.DateTimeFormat().resolvedOptions().timeZone,
-      Date.now() - view.d,
-    ]);
-    data = encodeURIComponent(data).replace(/%(..)/g, function (_, hex) {
-      return String.fromCharCode("0x" + hex);
-    });
-    data = "/" + btoa(data).replace(/\+/g, "-").replace(/\//g, "_").replace(/=/g, "");
-    if (navigator.cookieEnabled)
-      document.cookie =
-        config.c + "=" + view.t + ";path=" + path + ";max-age=60;samesite=strict" +
-        (location.protocol == "https:" ? ";secure" : "");
-    else data += "/" + view.t;
-    path += data;
-    if (again)
-      // Under the name of the page that it was: only fetch can say so.
-      fetch(path, { referrer: view.p.u, referrerPolicy: "same-origin", keepalive: true }).then(
-        function (response) {
-          if (response.status == 503) keep(view);
-        },
-        function () {
-          keep(view);
-        }
+  analytics.load = (key, options) => {
+    const next = () => {
+      const part = parts.shift();
+      if (part) return part(next, config, core);
+      const script = document.createElement("script");
+      analytics._loadOptions = options;
+      script.src = config.u;
+      // Neither an empty answer nor a surrogate defines what Segment's own build does.
+      script.onload = () => "analyticsWriteKey" in window || core.fallBack();
+      script.onerror = () => core.fallBack();
+      document.head.appendChild(script);
+      core.reportView(config.a, config.t, core.pageContext());
+      ["pagehide", "visibilitychange"].map((type) =>
+        addEventListener(
+          type,
+          () => (type == "pagehide" || document.hidden) && core.fallBack(1),
+          true
+        )
       );
-    // A browser may cancel an image that a page starts just before it is left; a beacon it sends.
-    else if (!(leaving && navigator.sendBeacon && navigator.sendBeacon(path))) {
-      var image = new Image();
-      image.onerror = function () {
-        keep(view);
-      };
-      image.referrerPolicy = "same-origin";
-      image.src = path;
-    }
-  }
-
-  function fallBack(event) {
-    // analytics.js was told to send nothing: then neither do we.
-    var ready = window.analytics;
-    if (settled || (ready.initialized && ready.settings && ready.settings.writeKey === "")) return;
-    settled = true;
-    try {
-      send(view, document.visibilityState == "hidden" || (event && event.type == "pagehide"));
-    } catch (_) {}
-  }
-
-  function delivered(context) {
-    var failure = context && context.failedDelivery && context.failedDelivery();
-    var unsent =
-      context && context.logs && context.logs().some(function (log) { return log.message == "Error sending event"; });
-    if (unsent || (failure && failure.reason && failure.reason.type != "middleware_cancellation")) fallBack();
-    else settled = true;
-  }
-
-  function start() {
-    view = {
-      // Minted here, for this page view: one that was rendered would repeat with every cached copy.
-      i: [].map.call(crypto.getRandomValues(new Uint8Array(16)), function (byte) {
-        return (256 + byte).toString(16).slice(1);
-      }).join(""),
-      p: pageContext(),
-      t: config.t,
-      d: Date.now(),
-    };
-    analytics.load(config.k, config.o);
-    analytics.page(config.a[0], config.a[1], config.a[2], { messageId: view.i }, delivered);
-    setTimeout(fallBack, config.w);
-    addEventListener("pagehide", fallBack);
-    document.addEventListener("visibilitychange", function () {
-      if (document.visibilityState == "hidden") fallBack();
-    });
-    var waiting = kept();
-    if (waiting[0]) {
-      localStorage.removeItem(config.c);
-      waiting.forEach(function (view) {
-        send(view, 0, 1);
+      attempt(() => {
+        const waiting = localStorage[config.c];
+        delete localStorage[config.c];
+        JSON.parse(waiting).map((item) => (item.a ? post : core.sendPixel)(item));
       });
-    }
-  }
-
-  if (document.prerendering) document.addEventListener("prerenderingchange", start, { once: true });
-  else start();
-})(CONFIG);
+    };
+    if (document.prerendering) document.addEventListener("prerenderingchange", next);
+    else next();
+  };
+  if (config.o) analytics.load(config.k, config.o);
+});

@@ -1,0 +1,2 @@
+/* Do Not Track: neither load nor send anything. */
+PART((next) => navigator.doNotTrack == 1 || next());
