@@ -7,7 +7,7 @@ PARTS := $(basename $(filter-out %.min.js,$(wildcard segment_fallback/page/scrip
 TERSER := --ecma 2015 --compress passes=3,unsafe_arrows,unsafe_methods,pure_getters,booleans_as_integers --mangle \
 	--mangle-props 'regex=/^(pageContext|reportView|settle|sendPixel|fallBack)$$/' --name-cache build/script-names.json
 
-.PHONY: demo test torture tox lint types coverage script dist clean
+.PHONY: demo test torture lists tox lint types coverage script dist clean
 
 demo: $(VENV)/demo-installed node_modules/@segment/analytics-next/package.json  ## run the example: a shop, Celery worker and beat, a local Segment
 	$(BIN)/python manage.py demo
@@ -23,6 +23,9 @@ coverage: $(VENV)/dev-installed node_modules/.installed  ## run the tests and me
 
 torture: $(VENV)/dev-installed node_modules/.installed  ## kill, cut, stop and fill up everything, for long, and count: ARGS='--backend sqlite'
 	$(BIN)/python -m tests.torture $(ARGS)
+
+lists: $(VENV)/dev-installed node_modules/.installed  ## what blockers' lists match of ours: LISTS=folder
+	$(BIN)/python -m tests.blockers $(LISTS) $(ARGS)
 
 tox: $(VENV)/dev-installed node_modules/.installed  ## the tests on every Python and Django that is here
 	$(BIN)/tox

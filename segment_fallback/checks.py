@@ -25,8 +25,9 @@ from segment_fallback.page.snippet import base
 ID = "segment_fallback."
 
 LIST_PRONE = re.compile(
-    r"(?:^|[/._-])(ads?|advert\w*|analytics?|beacons?|clicks?|collect(?:or)?|counter|events?|hits?|impressions?|"
-    r"logs?|metrics?|pageviews?|pings?|pixels?|segment|stats?|telemetry|track(?:er|ing)?|utm|views?)(?=[/._-]|$)",
+    r"(?:^|[/._-])((?:access|add|affiliate|video|web)*(?:ad(?:s|serve)?|advert\w*|analytics?|banners?|beacons?|"
+    r"clicks?|collect(?:or)?|count(?:er)?|events?|hits?|impressions?|logs?|matomo|metrics?|pageviews?|pings?|piwik|"
+    r"pixels?|plausible|prebid|segment|snowplow|stats?|telemetry|track(?:er|ing)?|utm|views?|visits?)+)(?=[/._-]|$)",
     re.IGNORECASE,
 )
 """Path segments that generic rules of EasyPrivacy, uBlock and AdGuard are made of."""

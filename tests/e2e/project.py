@@ -7,15 +7,17 @@ the database). What differs between pages is asked for by the end of ``?case=…
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from celery import Celery
+from django.core.wsgi import get_wsgi_application
 from django.http import HttpRequest, HttpResponse, StreamingHttpResponse
 from django.http.response import HttpResponseBase
 from django.template import engines
@@ -32,10 +34,10 @@ SECRET_KEY = "e2e"
 DEBUG = True
 ALLOWED_HOSTS = ["localhost"]
 ROOT_URLCONF = __name__
+WSGI_APPLICATION = f"{__name__}.application"
 USE_TZ = True
 INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "django.contrib.sessions", "segment_fallback"]
 MIDDLEWARE = [
-    f"{__name__}.slow",
     "segment_fallback.middleware.SegmentMiddleware",
     "django.contrib.sessions.middleware.SessionMiddleware",
     "django.contrib.auth.middleware.AuthenticationMiddleware",
@@ -91,6 +93,8 @@ def page(request: HttpRequest, **context: Any) -> HttpResponseBase:
     case = request.GET.get("case", "")
     if leaves := re.search(r"leaves-after-(\d+)$", case):
         context["after"] = mark_safe(f"<script>setTimeout(() => location = '/robots.txt', {leaves[1]})</script>")  # noqa: S308
+    if closes := re.search(r"closes-after-(\d+)$", case):
+        context["after"] = mark_safe(f"<script>setTimeout(() => close(), {closes[1]})</script>")  # noqa: S308
     if library := re.search(r"library-([\w.]+)$", case):
         context["after"] = mark_safe(f'<script src="/library/{library[1]}"></script>')  # noqa: S308
         context["boost"] = "htmx" in library[1]
@@ -119,16 +123,16 @@ LIBRARIES = {
 }
 
 
-def slow(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
-    """Lets the first-party script or API hang, for pages that ask for it."""
+def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
+    """Django's, but the first-party script and API hang for pages that ask for it."""
+    referer, url = environ.get("HTTP_REFERER", ""), environ["PATH_INFO"]
+    if ("/c/" in url and "script-hangs" in referer) or ("/e/" in url and "api-hangs" in referer):
+        time.sleep(20)
+    answer: Iterable[bytes] = django_application()(environ, start_response)
+    return answer
 
-    def middleware(request: HttpRequest) -> HttpResponse:
-        referer = request.META.get("HTTP_REFERER", "")
-        if ("/c/" in request.path and "script-hangs" in referer) or ("/e/" in request.path and "api-hangs" in referer):
-            time.sleep(20)
-        return get_response(request)
 
-    return middleware
+django_application = functools.cache(get_wsgi_application)
 
 
 urlpatterns = [
