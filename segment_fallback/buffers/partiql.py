@@ -1,7 +1,8 @@
 """The PartiQL by which a DynamoDBBuffer writes several messages in one call.
 
-An INSERT is a conditional put: it costs what a put costs, and is refused where the key exists. Each statement of a
-BatchExecuteStatement succeeds or fails by itself, with one of these codes:
+An INSERT is a conditional put, and is refused where the key exists; what it costs DynamoDB Local does not say, and we
+count on one write unit for each started KB, as for a put. Each statement of a BatchExecuteStatement succeeds or fails
+by itself, with one of these codes:
 https://docs.aws.amazon.com/amazondynamodb/latest/APIReference/API_BatchStatementError.html
 """
 

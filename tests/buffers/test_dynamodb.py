@@ -185,7 +185,7 @@ def test_event_of_a_kilobyte_costs_two_writes(buffer: DynamoDBBuffer, units: Cal
 def test_joined_events_cost_a_statement_each_and_no_more(
     joining: DynamoDBBuffer, units: Callable[[], float], statements: list[list[str]]
 ) -> None:
-    """DynamoDB Local does not say what PartiQL consumes: AWS takes for an INSERT what it takes for a put."""
+    """A statement writes one item, once. DynamoDB Local does not say what PartiQL consumes."""
     joining.put([event(f"{number:032}", size=900) for number in range(60)])
     assert statements == [["INSERT"] * 25, ["INSERT"] * 25, ["INSERT"] * 10]
     assert units() == 0
