@@ -15,7 +15,10 @@ from tests.servers import DatabaseServer, NotInstalled, dynalite, dynamodb_local
 Server = TypeVar("Server")
 
 
-MARKED = {"e2e": ("e2e", "example"), "slow": ("torture", "serving", "test_conservation.py")}
+MARKED = {
+    "e2e": ("e2e", "example", "test_in_chromium.py"),
+    "slow": ("torture", "serving", "edge", "test_conservation.py"),
+}
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
