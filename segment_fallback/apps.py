@@ -4,17 +4,26 @@ from django.apps import AppConfig
 
 
 class SegmentFallbackConfig(AppConfig):
-    """Registers the checks; reads no setting and imports no optional package."""
+    """Registers the checks and the signals' receivers, and waits for the SDK; imports no optional package."""
 
     name = "segment_fallback"
     verbose_name = "Segment fallback"
     default_auto_field = "django.db.models.BigAutoField"
 
     def ready(self) -> None:
+        from django.conf import settings as django_settings
         from django.contrib.auth.signals import user_logged_in, user_logged_out
+        from django.db.models.signals import post_save
 
         from segment_fallback import checks  # noqa: F401 - registers them
-        from segment_fallback.intake import identity
+        from segment_fallback.client import sdk
+        from segment_fallback.conf import get_settings
+        from segment_fallback.intake import auth_events, login
 
-        user_logged_in.connect(identity.hint_at_login, dispatch_uid="segment_fallback.hint")
-        user_logged_out.connect(identity.forget_at_logout, dispatch_uid="segment_fallback.hint")
+        user_logged_in.connect(login.hint_at_login, dispatch_uid="segment_fallback.hint")
+        user_logged_out.connect(login.forget_at_logout, dispatch_uid="segment_fallback.hint")
+        user_logged_in.connect(auth_events.identify_at_login, dispatch_uid="segment_fallback.identify")
+        user = django_settings.AUTH_USER_MODEL
+        post_save.connect(auth_events.note_sign_up, sender=user, dispatch_uid="segment_fallback.sign_up")
+        if get_settings().CAPTURE_SDK:
+            sdk.capture()

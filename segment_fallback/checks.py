@@ -85,18 +85,18 @@ def check_buffers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 
 @register()
 def check_user_id(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """USER_ID names a function."""
-    path = get_settings().USER_ID
-    if path is None:
-        return []
-    try:
-        found = callable(import_string(path))
-    except ImportError:
-        found = False
-    if found:
-        return []
-    hint = "Write the dotted path of a function that takes a user and returns a text."
-    return [Error(f"SEGMENT_FALLBACK['USER_ID']: {path!r} is not a function.", hint=hint, id=f"{ID}E008")]
+    """USER_ID and TRAITS name functions."""
+    errors: list[CheckMessage] = []
+    for key, result in (("USER_ID", "a text"), ("TRAITS", "a dict")):
+        path = getattr(get_settings(), key)
+        try:
+            found = path is None or callable(import_string(path))
+        except ImportError:
+            found = False
+        if not found:
+            hint = f"Write the dotted path of a function that takes a user and returns {result}."
+            errors.append(Error(f"SEGMENT_FALLBACK[{key!r}]: {path!r} is not a function.", hint=hint, id=f"{ID}E008"))
+    return errors
 
 
 @register()
@@ -127,12 +127,50 @@ def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
         hint = "Keep the first of them."
         return [Warning("MIDDLEWARE has SegmentMiddleware more than once.", hint=hint, id=f"{ID}W003")]
     before = installed[: installed.index(MIDDLEWARE)]
-    dear = [path for path in before if path.rpartition(".")[2] != "SecurityMiddleware"]
+    dear = [path for path in before if path.rpartition(".")[2] not in ("SecurityMiddleware", "GZipMiddleware")]
     if not dear:
         return []
     hint = f"Move {MIDDLEWARE!r} to the first place: it answers our own endpoints before the others do their work."
     text = f"MIDDLEWARE has {dear[0]!r} before SegmentMiddleware."
     return [Warning(text, hint=hint, id=f"{ID}W004")]
+
+
+@register()
+def check_needed_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Where a setting is the middleware's to fulfil, the middleware is there."""
+    settings = get_settings()
+    needing = [key for key in ("IDENTIFY", "RESET_AT_LOGOUT", "INJECT") if getattr(settings, key)]
+    if not needing or MIDDLEWARE in django_settings.MIDDLEWARE:
+        return []
+    hint = f"Add {MIDDLEWARE!r} to MIDDLEWARE, in the first place."
+    return [Warning(f"{', '.join(needing)} without SegmentMiddleware: nothing happens.", hint=hint, id=f"{ID}W011")]
+
+
+@register()
+def check_cookies(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Browsers will take the anonymousId's cookies; and a site that wants none gets what it expects."""
+    settings = get_settings()
+    messages: list[CheckMessage] = []
+    domain = (settings.COOKIE_DOMAIN or "").lower().removeprefix(".")
+    allowed = django_settings.ALLOWED_HOSTS if settings.ALLOWED_HOSTS is None else settings.ALLOWED_HOSTS
+    hosts = [f".{host.lower().removeprefix('.')}" for host in allowed]
+    fault = ""
+    if settings.COOKIE_DOMAIN is not None and "." not in domain:
+        fault = "is no domain of yours"
+    elif domain and hosts and ".*" not in hosts and not any(host.endswith(f".{domain}") for host in hosts):
+        fault = "is the domain of none of ALLOWED_HOSTS"
+    if fault:
+        hint = "Write the registrable domain of your hosts, such as 'example.com' for 'www.example.com', or None."
+        text = f"SEGMENT_FALLBACK['COOKIE_DOMAIN']: {settings.COOKIE_DOMAIN!r} {fault}; browsers refuse such cookies."
+        messages.append(Warning(text, hint=hint, id=f"{ID}W009"))
+    if settings.COOKIELESS and (settings.IDENTIFY or not settings.FIRST_PARTY):
+        text = "COOKIELESS with IDENTIFY: no page learns the userId, because that needs a cookie."
+        hint = "Set IDENTIFY to False; events that reach the site's own host carry the userId all the same."
+        if not settings.FIRST_PARTY:
+            text = "COOKIELESS without FIRST_PARTY: each page that reports by analytics.js counts as another visitor."
+            hint = "Set FIRST_PARTY to True, so that the site gives every event its anonymousId."
+        messages.append(Warning(text, hint=hint, id=f"{ID}W010"))
+    return messages
 
 
 SEGMENT_HOSTS = {

@@ -81,11 +81,47 @@ class Settings:
     0 switches it off."""
 
     COOKIE_DOMAIN: str | None = None
-    """Domain of the anonymousId's cookie when we are the first to set it; analytics.js uses the registrable
-    domain (``example.com`` for ``www.example.com``). By default the cookie belongs to the page's host only."""
+    """Domain of the anonymousId's cookies. Best the registrable domain (``example.com`` for ``www.example.com``), as
+    analytics.js has it. By default the cookies belong to the page's host only."""
+
+    COOKIELESS: bool = False
+    """Set no cookie for the anonymousId, nor read one, and let analytics.js keep nothing in the browser. The
+    anonymousId is then a hash of address and browser that changes each day. Needs FIRST_PARTY to hold for events by
+    analytics.js, too."""
+
+    RESET_AT_LOGOUT: bool = False
+    """Whoever uses the browser after a logout gets another anonymousId."""
+
+    INJECT: bool = False
+    """Let the middleware add the snippet to every HTML page that has none, before ``</head>``; for sites that cannot
+    touch their templates. Not to the admin's pages, nor to what ``without_snippet`` decorates."""
 
     USER_ID: str | None = None
     """Dotted path to ``function(user) -> str``: the userId of a signed-in user. By default the primary key."""
+
+    RAISE_ERRORS: bool = False
+    """Let calls of server code (``track`` …) raise what is wrong with them: for development and tests. By default it
+    is counted and logged, and the call returns False."""
+
+    ON_COMMIT: bool = False
+    """Calls of server code inside a transaction count only if it commits. A call's own ``on_commit=`` goes before."""
+
+    CAPTURE_SDK: bool = True
+    """Calls of segment-analytics-python with a write key of ours wait in our buffer, instead of in a queue that ends
+    with the process."""
+
+    AUTH_EVENTS: bool = False
+    """Say ``identify`` at each login, and ``alias`` at a login in the request that created the user. Needs the
+    middleware."""
+
+    TRAITS: str | None = None
+    """Dotted path to ``function(user) -> dict``: the traits that AUTH_EVENTS tells of a user. By default none."""
+
+    EVENT_ATTEMPTS: int = 10
+    """How often a handler of an event is tried, ever more slowly, before the event is kept as failed."""
+
+    PLAN_BLOCK: bool = False
+    """Whether a message of server code that violates the tracking plan becomes a dead letter instead of being sent."""
 
     LOAD_OPTIONS: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``analytics.load`` in the page, beside ours: no ids from links (``useQueryString: false``), and
@@ -293,6 +329,7 @@ RULES: dict[str, Rule] = {
     "TOKEN_MAX_AGE": _positive,
     "TRUSTED_PROXIES": _not_negative,
     "RATE_LIMIT": _not_negative,
+    "EVENT_ATTEMPTS": _positive,
     "CONSENT": _consent,
     "NAVIGATION": _navigation,
     "PATIENCE": _positive,
@@ -390,3 +427,8 @@ def get_settings() -> Settings:
         _Cache.compiled = compile_settings(raw if raw is not None else {})[0]
         _Cache.raw = raw
     return _Cache.compiled
+
+
+def is_loud() -> bool:
+    """Whether a mistake of whoever calls us is raised, and not just counted: in development, which DEBUG tells."""
+    return bool(django_settings.DEBUG or getattr(get_settings(), "RAISE_ERRORS", False))

@@ -4,6 +4,7 @@ SegmentFallbackError
 ├── InvalidMessage          a message that Segment would refuse or drop
 ├── BufferUnavailable       what the buffer stands on is down: try again later
 ├── SpoolFull               the buffer is down, and the spool is at its cap
+├── PlanViolation           a message that the tracking plan does not allow
 └── MissingExtra            an optional package is needed (also an ImportError)
 """
 
@@ -28,6 +29,10 @@ class BufferUnavailable(SegmentFallbackError):
 
 class SpoolFull(SegmentFallbackError):
     """The buffer is down and the spool has reached SPOOL_MAX_BYTES. Nothing was accepted."""
+
+
+class PlanViolation(SegmentFallbackError, ValueError):
+    """A message is not as the tracking plan has it. Raised in development only."""
 
 
 class MissingExtra(SegmentFallbackError, ImportError):

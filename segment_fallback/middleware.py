@@ -1,13 +1,15 @@
 """SegmentMiddleware answers our own endpoints before sessions, auth and the rest are set up.
 
 Place it first. The app works without it, by plain URL routing; with it a hit costs less. It adds nothing to
-pages: no header, no cookie, and it reads neither session nor user. Only the answer to a login or logout gets a cookie,
-where IDENTIFY asks for it.
+pages: no header, no cookie, and it reads neither session nor user. Only the answer to a login or logout, or one that
+prolongs the session, gets cookies, where IDENTIFY or RESET_AT_LOGOUT asks for them; and pages get the snippet, where
+INJECT does. Views get ``request.segment``, and what they track is written after the response was sent.
 """
 
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings as django_settings
@@ -15,9 +17,13 @@ from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 
+from segment_fallback import ambient
 from segment_fallback.conf import get_settings
-from segment_fallback.intake.identity import set_hint
+from segment_fallback.intake import login
+from segment_fallback.intake.visitor import Visitor
 from segment_fallback.names import endpoint_names
+from segment_fallback.page.inject import inject
+from segment_fallback.page.snippet import csp_nonce
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
@@ -33,33 +39,66 @@ class SegmentMiddleware:
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
+        if get_settings().INJECT:
+            # Django calls it if it is there, so it is not where nobody needs it.
+            self.process_view = self._aprocess_view if self._is_async else self._process_view
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
         view = early_view(request)
         if view is None:
-            return self._page(request) if get_settings().IDENTIFY else self.get_response(request)
+            return self._apage(request) if self._is_async else self._page(request)
         return sync_to_async(view)(request) if self._is_async else view(request)
 
-    def _page(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        """A page of the site; one that signs somebody in or out gets the hint."""
-        response = self.get_response(request)
-        if isinstance(response, HttpResponseBase):
-            set_hint(request, response)
-            return response
+    def _page(self, request: HttpRequest) -> HttpResponseBase:
+        """A page of the site, whose view's calls are about its visitor."""
+        visitor = request.segment = Visitor(request)  # type: ignore[attr-defined]
+        token = ambient.current.set(visitor)
+        try:
+            response = cast(HttpResponseBase, self.get_response(request))
+        except BaseException:
+            visitor.close()
+            raise
+        finally:
+            ambient.current.reset(token)
+        return finish(request, visitor.end_with(response))
 
-        async def page() -> HttpResponseBase:
-            answer = await response
-            if hasattr(request, "segment_hint"):
-                await sync_to_async(set_hint)(request, answer)
-            return answer
+    async def _apage(self, request: HttpRequest) -> HttpResponseBase:
+        visitor = request.segment = Visitor(request)  # type: ignore[attr-defined]
+        token = ambient.current.set(visitor)
+        try:
+            response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
+        except BaseException:  # a visitor who left cancels the request
+            await visitor.aclose()
+            raise
+        finally:
+            ambient.current.reset(token)
+        return finish(request, visitor.end_with(response))
 
-        return page()
+    def _process_view(self, request: HttpRequest, *view: Any) -> None:
+        """Whoever makes the policy wants to know before it does that a script will need its nonce."""
+        csp_nonce(request)
+
+    async def _aprocess_view(self, request: HttpRequest, *view: Any) -> None:
+        self._process_view(request, *view)
+
+
+def finish(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+    """The response; with cookies if it signs somebody in or out, and perhaps with the snippet."""
+    settings = get_settings()
+    if settings.IDENTIFY or settings.RESET_AT_LOGOUT or settings.INJECT:
+        login.set_cookies(request, response)
+        return inject(request, response)
+    return response
 
 
 def early_view(request: HttpRequest) -> Callable[[HttpRequest], HttpResponseBase] | None:
     """The view of ours that the request is for, ready to be called; None for everybody else's."""
     # Cheap for the pages of the site: one search for a short text.
-    if not any(f"/{name}/" in request.path_info for name in endpoint_names()):
+    path = request.path_info
+    for name in endpoint_names():
+        if f"/{name}/" in path:
+            break
+    else:
         return None
     if django_settings.SECURE_SSL_REDIRECT and not request.is_secure():
         return None

@@ -79,3 +79,45 @@ class OutcomeCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour} {self.way} {self.outcome}: {self.count}"
+
+
+class PendingEvent(models.Model):
+    """An event that was emitted, until its handlers are done with it. Times in milliseconds since 1970 (UTC).
+
+    Whoever runs its handlers sets ``owner``, and ``next_try`` to the end of his lease.
+    """
+
+    WAITING, FAILED, DONE = "waiting", "failed", "done"
+
+    id = models.BigAutoField(primary_key=True)
+    event_id: models.CharField[str, str] = MessageIdField(max_length=32, unique=True)
+    name = models.CharField(max_length=100)
+    payload = models.TextField(help_text="JSON.")
+    caller = models.TextField(help_text="JSON: anonymousId, userId, context.")
+    occurred = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
+    created = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
+    state = models.CharField(max_length=10, default=WAITING)
+    keep_id = models.BooleanField(default=False, help_text="The same id may come again, and is not to count again.")
+    owner = models.CharField(max_length=32, blank=True, default="")
+    next_try = models.BigIntegerField(help_text="Milliseconds since 1970 (UTC).")
+    progress = models.TextField(default="{}", help_text="JSON: what became of each handler.")
+
+    class Meta:
+        indexes = [models.Index(fields=["state", "next_try"], name="segment_event_due")]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.event_id}"
+
+
+class SeenEvent(models.Model):
+    """How often messages of a track name were seen since there is a tracking plan, and what was wrong with them."""
+
+    id = models.BigAutoField(primary_key=True)
+    name = models.CharField(max_length=100, unique=True)
+    count = models.PositiveBigIntegerField(default=0)
+    violations = models.PositiveBigIntegerField(default=0)
+    last_violation = models.CharField(max_length=200, blank=True, default="")
+    last_seen = models.BigIntegerField(default=0, help_text="Milliseconds since 1970 (UTC).")
+
+    def __str__(self) -> str:
+        return f"{self.name}: {self.count}"

@@ -1,5 +1,6 @@
 """Names that are derived from the site's secret, so that no blockers' list can name them for every site.
 
+What is left for a list is a regular expression on the shape of our URLs, which would meet other sites' URLs, too.
 A retired ``SECRET_KEY`` keeps its names while it is among ``SECRET_KEY_FALLBACKS``, for the sake of cached pages.
 """
 
@@ -16,9 +17,7 @@ from segment_fallback.conf import DEFAULT_SOURCE, Source, get_settings, get_sour
 
 def endpoint_names() -> tuple[str, ...]:
     """The path segments under which our endpoints answer: the one to write now, then those that old pages carry."""
-    names = tuple(_derived("segment_fallback.endpoint_name", "", secret)[:6] for secret in _secrets())
-    fixed = get_settings().ENDPOINT_NAME
-    return (fixed, *names) if fixed else names
+    return _endpoint_names(get_settings().ENDPOINT_NAME, _secrets())
 
 
 def public_key(alias: str = DEFAULT_SOURCE) -> str:
@@ -29,6 +28,16 @@ def public_key(alias: str = DEFAULT_SOURCE) -> str:
 def hint_cookie() -> str:
     """The cookie that only says that somebody is signed in."""
     return _derived("segment_fallback.hint_cookie", "", django_settings.SECRET_KEY)[:8]
+
+
+def id_cookies() -> tuple[str, ...]:
+    """The signed cookie of the anonymousId: the name to write now, then those that visitors may still have."""
+    return tuple(_derived("segment_fallback.id_cookie", "", secret)[:8] for secret in _secrets())
+
+
+def pads() -> tuple[str, ...]:
+    """What makes the names of files the site's own: the pad to write with now, then those that we still read."""
+    return tuple(_derived("segment_fallback.pad", "", secret)[:32] for secret in _secrets())
 
 
 def source_of_key(key: str) -> Source | None:
@@ -46,6 +55,12 @@ def _secrets() -> tuple[str | bytes, ...]:
 
 def _public_key(alias: str, secret: str | bytes) -> str:
     return _derived("segment_fallback.public_key", alias, secret)[:32]
+
+
+@functools.lru_cache(maxsize=8)  # every page asks
+def _endpoint_names(fixed: str | None, secrets: tuple[str | bytes, ...]) -> tuple[str, ...]:
+    names = tuple(_derived("segment_fallback.endpoint_name", "", secret)[:6] for secret in secrets)
+    return (fixed, *names) if fixed else names
 
 
 @functools.lru_cache(maxsize=64)

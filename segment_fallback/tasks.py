@@ -1,22 +1,29 @@
-"""Celery's task, and its place in a beat schedule."""
+"""Celery's tasks, their place in a beat schedule, and tasks that know whose request they come from."""
 
 from __future__ import annotations
 
 from typing import Any
 
 try:
-    from celery import Celery, group, shared_task
-    from celery.signals import worker_shutting_down
+    from celery import Celery, Task, group, shared_task
+    from celery.signals import before_task_publish, task_postrun, task_prerun, worker_shutting_down
 except ImportError as error:
     from segment_fallback.exceptions import MissingExtra
 
     raise MissingExtra("segment_fallback.tasks", "celery") from error
 
+from segment_fallback import ambient
 from segment_fallback.buffers import buffers
+from segment_fallback.client.sending import off_the_loop
 from segment_fallback.conf import get_settings
 from segment_fallback.delivery import flush as delivery
+from segment_fallback.message import normalise
 
 TASK = "segment_fallback.tasks.flush"
+EVENTS_TASK = "segment_fallback.tasks.handle_events"
+
+HEADER = "segment_fallback"
+"""The header of a task that says whose request published it."""
 
 
 @worker_shutting_down.connect
@@ -47,16 +54,56 @@ def flush_part(alias: str, part: int) -> str:
     return str(delivery.flush([alias], parts=[part]))
 
 
+@shared_task(name=EVENTS_TASK, ignore_result=True)
+def handle_events() -> str:
+    """Run the handlers of events that are due. May overlap with itself, be killed or be delivered twice."""
+    from segment_fallback.events.run import run  # needs the models, and settings may import this module
+
+    return str(run())
+
+
 def beat_schedule(every: float = 10.0) -> dict[str, dict[str, Any]]:
-    """The entry of a beat schedule that flushes every so many seconds.
+    """The entries of a beat schedule that run events' handlers, and flush, every so many seconds.
 
     In settings: ``CELERY_BEAT_SCHEDULE = {**beat_schedule()}``.
     """
     # A tick that no worker took before the next one comes is of no use.
     options = {"expires": every * 0.9}
-    return {"segment-fallback-flush": {"task": TASK, "schedule": every, "options": options}}
+    return {
+        "segment-fallback-events": {"task": EVENTS_TASK, "schedule": every, "options": options},
+        "segment-fallback-flush": {"task": TASK, "schedule": every, "options": options},
+    }
 
 
 def schedule_flush(app: Celery, every: float = 10.0) -> None:
-    """Add the flush to a Celery app's beat schedule: ``schedule_flush(app)`` below ``app = Celery(…)``."""
+    """Add flush and events to a Celery app's beat schedule: ``schedule_flush(app)`` below ``app = Celery(…)``."""
     app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **beat_schedule(every)}
+
+
+def propagate_identity(app: Celery) -> None:
+    """Let this app's tasks be about the visitor whose request published them, and the tasks that those publish.
+
+    Ids and context (the address, too) ride in the broker, in a header. Publishing reads the session, as tracking does.
+    """
+
+    def carry(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
+        now = ambient.current.get()
+        if now is not None and headers is not None:
+            # A task's time is its own.
+            fields = {key: value for key, value in off_the_loop(now.fields).items() if key != "timestamp"}
+            headers.setdefault(HEADER, normalise(fields))
+
+    def begin(task: Task[Any, Any], **kwargs: Any) -> None:
+        fields = task.request.get(HEADER)
+        if task.app is app and isinstance(fields, dict):
+            task.request.segment_token = ambient.current.set(ambient.Ambient(lambda: fields))  # type: ignore[attr-defined]
+
+    def end(task: Task[Any, Any], **kwargs: Any) -> None:
+        token = task.request.get("segment_token")
+        if task.app is app and token is not None:
+            ambient.current.reset(token)
+
+    name = f"segment_fallback.{id(app)}"
+    before_task_publish.connect(carry, weak=False, dispatch_uid="segment_fallback")
+    task_prerun.connect(begin, weak=False, dispatch_uid=name)
+    task_postrun.connect(end, weak=False, dispatch_uid=name)

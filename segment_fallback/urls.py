@@ -9,7 +9,7 @@ from django.urls import path, register_converter
 from django.urls.converters import StringConverter
 
 from segment_fallback.cdn import views as cdn
-from segment_fallback.intake import collect, pixel, who_am_i
+from segment_fallback.intake import collect, pixel, reset, who_am_i
 from segment_fallback.names import endpoint_names
 from segment_fallback.page import external
 
@@ -36,20 +36,40 @@ class DataConverter(StringConverter):
     regex = "[A-Za-z0-9+_=]+"
 
 
+class LetterConverter(StringConverter):
+    """What analytics.js calls a kind of event."""
+
+    regex = "[a-z]"
+
+
 register_converter(EndpointNameConverter, "segment_endpoint_name")
 register_converter(DataConverter, "segment_data")
+register_converter(LetterConverter, "segment_letter")
+
+NOT_FOR_PAGES = [
+    # Server libraries append /v1/… to the host that they are given.
+    path("<segment_endpoint_name:name>/e/v1/<slug:kind>", collect.collect, name="collect"),
+    # What analytics.js itself calls the files of the CDN: it would ask so in a version that writes these paths in
+    # another way than cdn/rewrite.py knows.
+    path("<segment_endpoint_name:name>/c/v1/projects/<slug:key>/settings", cdn.source_settings, name="cdn_settings"),
+    path("<segment_endpoint_name:name>/c/analytics-next/bundles/<str:file>", cdn.bundle, name="cdn_bundle"),
+    path("<segment_endpoint_name:name>/c/next-integrations/<path:path>", cdn.integration, name="cdn_integration"),
+]
+"""Paths with words in them, which a list could name. Below the endpoint's name no URL that a page asks for has any."""
 
 urlpatterns = [
     path("<segment_endpoint_name:name>/p/<slug:message_id>/<segment_data:data>", pixel.pixel, name="pixel"),
     path("<segment_endpoint_name:name>/p/<slug:message_id>/<segment_data:data>/<str:token>", pixel.pixel, name="pixel"),
     path("<segment_endpoint_name:name>/n/<str:token>", pixel.noscript, name="noscript"),
-    path("<segment_endpoint_name:name>/e/v1/<slug:kind>", collect.collect, name="collect"),
+    path("<segment_endpoint_name:name>/e/<segment_letter:kind>", collect.collect, name="events"),
     path("<segment_endpoint_name:name>/q", collect.calls, name="calls"),
     path("<segment_endpoint_name:name>/w", who_am_i.who_am_i, name="who_am_i"),
+    path("<segment_endpoint_name:name>/r", reset.reset, name="reset"),
     path("<segment_endpoint_name:name>/f/<slug:digest>", external.script_file, name="page_script"),
-    # Of Segment's CDN, for FIRST_PARTY. The page's `_cdn` is `script` without its "/<key>/main.js".
-    path("<segment_endpoint_name:name>/c/<slug:key>/main.js", cdn.script, name="script"),
-    path("<segment_endpoint_name:name>/c/v1/projects/<slug:key>/settings", cdn.source_settings, name="settings"),
-    path("<segment_endpoint_name:name>/c/analytics-next/bundles/<str:file>", cdn.bundle, name="bundle"),
-    path("<segment_endpoint_name:name>/c/next-integrations/<path:path>", cdn.integration, name="integration"),
+    # Of Segment's CDN, for FIRST_PARTY. The page's `_cdn` is `script` without its "/<key>".
+    path("<segment_endpoint_name:name>/c/<slug:key>", cdn.script, name="script"),
+    path("<segment_endpoint_name:name>/c/b/<str:file>", cdn.bundle, name="bundle"),
+    path("<segment_endpoint_name:name>/c/i/<path:path>", cdn.integration, name="integration"),
+    path("<segment_endpoint_name:name>/c/<slug:key>/s", cdn.source_settings, name="settings"),
+    *NOT_FOR_PAGES,
 ]

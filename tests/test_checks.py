@@ -19,6 +19,7 @@ import segment_fallback
 
 OURS = "segment_fallback.middleware.SegmentMiddleware"
 SECURITY = "django.middleware.security.SecurityMiddleware"
+GZIP = "django.middleware.gzip.GZipMiddleware"
 SESSIONS = "django.contrib.sessions.middleware.SessionMiddleware"
 
 
@@ -222,7 +223,9 @@ def test_w004_for_the_middleware_after_others(settings: Any, order: list[str], f
     assert "to the first place" in str(message.hint)
 
 
-@pytest.mark.parametrize("order", [[], [OURS], [OURS, SECURITY, SESSIONS], [SECURITY, OURS, SESSIONS], [SESSIONS]])
+@pytest.mark.parametrize(
+    "order", [[], [OURS], [OURS, SECURITY, SESSIONS], [SECURITY, OURS, SESSIONS], [GZIP, OURS], [SESSIONS]]
+)
 def test_middleware_first_or_absent_is_silent(settings: Any, order: list[str]) -> None:
     settings.MIDDLEWARE = order
     assert ours() == []
@@ -325,6 +328,57 @@ def test_e010_for_a_cache_that_is_none() -> None:
 def test_w008_for_eager_without_first_party(first_party: bool) -> None:
     messages = found(EAGER=True, FIRST_PARTY=first_party)
     assert messages == [] if first_party else "FIRST_PARTY" in one(messages, "W008").msg
+
+
+@pytest.mark.parametrize(
+    ("domain", "hosts", "fault"),
+    [
+        (None, ["www.shop.example"], None),
+        ("shop.example", ["www.shop.example", "localhost"], None),
+        (".Shop.example", ["shop.example"], None),
+        ("shop.example", [".shop.example"], None),
+        ("shop.example", ["*"], None),
+        ("shop.example", [], None),
+        ("example", ["shop.example"], "is no domain of yours"),
+        ("", ["shop.example"], "is no domain of yours"),
+        ("other.example", ["shop.example"], "of none of ALLOWED_HOSTS"),
+        ("www.shop.example", ["shop.example"], "of none of ALLOWED_HOSTS"),
+        ("shop.example", ["workshop.example"], "of none of ALLOWED_HOSTS"),
+    ],
+)
+def test_w009_for_a_domain_whose_cookies_browsers_refuse(
+    settings: Any, domain: str | None, hosts: list[str], fault: str | None
+) -> None:
+    settings.ALLOWED_HOSTS = hosts
+    messages = found(COOKIE_DOMAIN=domain)
+    assert messages == [] if fault is None else fault in one(messages, "W009").msg
+
+
+def test_w009_judges_by_our_own_allowed_hosts_where_they_are_set() -> None:
+    assert found(COOKIE_DOMAIN="shop.example", ALLOWED_HOSTS=["www.shop.example"]) == []
+    one(found(COOKIE_DOMAIN="shop.example", ALLOWED_HOSTS=["testserver"]), "W009")
+
+
+@pytest.mark.parametrize(
+    ("keys", "text"),
+    [
+        ({"FIRST_PARTY": True}, None),
+        ({}, "another visitor"),
+        ({"IDENTIFY": True}, "another visitor"),
+        ({"FIRST_PARTY": True, "IDENTIFY": True}, "no page learns the userId"),
+    ],
+)
+def test_w010_for_cookieless_that_does_less_than_it_seems(keys: dict[str, Any], text: str | None) -> None:
+    messages = found(COOKIELESS=True, **keys)
+    assert messages == [] if text is None else text in one(messages, "W010").msg
+
+
+@pytest.mark.parametrize("key", ["IDENTIFY", "RESET_AT_LOGOUT", "INJECT"])
+def test_w011_where_the_middleware_is_needed_and_missing(settings: Any, key: str) -> None:
+    assert found_in({key: True}) == []
+    settings.MIDDLEWARE = [SESSIONS]
+    message = one(found_in({key: True}), "W011")
+    assert message.msg == f"{key} without SegmentMiddleware: nothing happens."
 
 
 def test_check_ids_are_used_once_and_tested() -> None:

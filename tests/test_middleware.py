@@ -154,6 +154,13 @@ def test_middleware_is_never_adapted_between_sync_and_async(get: Get, settings: 
     assert "adapted for middleware" not in caplog.text
 
 
+def test_middleware_asks_for_no_more_of_django_than_it_needs(settings: Any) -> None:
+    assert not hasattr(SegmentMiddleware(plain), "process_view")
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "INJECT": True}
+    assert not iscoroutinefunction(SegmentMiddleware(plain).process_view)
+    assert iscoroutinefunction(SegmentMiddleware(plain_async).process_view)
+
+
 def test_middleware_is_a_coroutine_function_where_what_it_wraps_is_one() -> None:
     assert iscoroutinefunction(SegmentMiddleware(plain_async))
     assert not iscoroutinefunction(SegmentMiddleware(plain))

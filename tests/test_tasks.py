@@ -81,7 +81,7 @@ def test_schedule_flush_twice_is_one_entry(app: Celery) -> None:
     schedule_flush(app)
     schedule_flush(app, 30)
     assert entry(app).schedule == schedule(timedelta(seconds=30))
-    assert len(app.conf.beat_schedule) == 1
+    assert len(app.conf.beat_schedule) == 2
 
 
 def test_beat_schedule_can_be_imported_by_settings(tmp_path: Path) -> None:

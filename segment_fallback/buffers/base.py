@@ -119,6 +119,10 @@ class Buffer(abc.ABC):
         """When the oldest waiting message was accepted, in milliseconds since 1970."""
 
     @abc.abstractmethod
+    def bury(self, messages: Sequence[Message], reason: str) -> None:
+        """Keep the messages as dead letters, without that they ever wait. Raises BufferUnavailable."""
+
+    @abc.abstractmethod
     def dead_letters(self) -> Iterator[DeadLetter]:
         """The messages that were given up, in the order in which they were."""
 
@@ -214,6 +218,11 @@ class Claim(abc.ABC):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.release()
+
+
+def unsent(message: Message, key: Any = None) -> Waiting:
+    """A message that never waited, in the form in which it is buried."""
+    return Waiting(key, message.message_id, message.body, message.way.value, now_ms(), message.source)
 
 
 def is_due(not_before: int, now: int) -> bool:

@@ -26,6 +26,7 @@ from segment_fallback.buffers.base import (
     Waiting,
     is_due,
     now_ms,
+    unsent,
 )
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message, Way
@@ -126,6 +127,9 @@ class DatabaseBuffer(Buffer):
         """When the message that has waited longest was accepted. Reads one row."""
         first = self.waiting.order_by("id")[:1]
         return next((row.created for row in self.run(lambda: list(first.only("created")))), None)
+
+    def bury(self, messages: Sequence[Message], reason: str) -> None:
+        DatabaseClaim(self, 0, 0).bury([unsent(m) for m in messages], reason, 0)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         for row in self.pages(self.dead):

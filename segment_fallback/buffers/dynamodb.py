@@ -29,7 +29,7 @@ from urllib.parse import urlsplit
 from django.core import checks
 
 from segment_fallback.buffers import partiql
-from segment_fallback.buffers.base import Buffer, Counts, DeadLetter, now_ms
+from segment_fallback.buffers.base import Buffer, Counts, DeadLetter, now_ms, unsent
 from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim, Item, waiting
 from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.conf import DEFAULT_SOURCE
@@ -250,6 +250,9 @@ class DynamoDBBuffer(Buffer):
         """When the oldest waiting message was accepted. Costs as much as ``depth``."""
         pages = self.scan(TableName=self.table, ProjectionExpression="created")
         return min((int(item["created"]["N"]) for page in pages for item in page["Items"]), default=None)
+
+    def bury(self, messages: Sequence[Message], reason: str) -> None:
+        DynamoDBClaim(self, 0, 0).bury([unsent(m, key=m.message_id) for m in messages], reason, 0)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         """The dead letters, all read before the first is given, for the sake of their order."""

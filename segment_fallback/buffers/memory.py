@@ -19,6 +19,7 @@ from segment_fallback.buffers.base import (
     Waiting,
     is_due,
     now_ms,
+    unsent,
 )
 from segment_fallback.message import Message, Way
 
@@ -86,6 +87,9 @@ class MemoryBuffer(Buffer):
     def oldest(self) -> int | None:
         with self.store.lock:
             return min((row.message.created for row in self.store.rows.values()), default=None)
+
+    def bury(self, messages: Sequence[Message], reason: str) -> None:
+        MemoryClaim(self, 0, 0).bury([unsent(m) for m in messages], reason, 0)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         yield from list(self.store.dead.values())

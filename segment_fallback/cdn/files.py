@@ -6,12 +6,11 @@ and the library's own source, which builds the URLs below ``analytics-next`` and
 
 from __future__ import annotations
 
-import base64
-import binascii
 import re
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
+from segment_fallback.cdn import opaque
 from segment_fallback.conf import Source
 
 SEGMENTS_CDN = "https://cdn.segment.com"
@@ -21,11 +20,15 @@ LIBRARY = "standalone.js"
 """The file of the npm package that Segment's CDN serves as analytics.js."""
 
 _NAME = re.compile(r"[A-Za-z0-9_-]+(?:\.[A-Za-z0-9_-]+)*")
-# As the library writes a destination's name; longer words in base64 are never of this form.
+# As the library writes a destination's name. No such name of more than a few letters says another one in base64; one in
+# hex might, in our form, so what is encoded is tried before what is not.
 _DESTINATION = re.compile(r"[a-z0-9_-]+(?:\.[a-z0-9_-]+)*")
 # A content hash in the name: another content has another name.
 _HASHED = re.compile(r"[./-][0-9a-f]{16,64}\.js(?:\.gz)?\Z")
 _SCRIPT_ENDINGS = (".js", ".js.gz")
+_SHORT = {"d": "integrations", "m": "middleware"}
+# What follows a destination's name in the name of its code; our short paths leave it out.
+_ENDINGS = {"integrations": "dynamic.js.gz", "middleware": "js.gz"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class File:
     title: str
     """For logs: without the write key."""
     is_settings: bool = False
+    is_library: bool = False
+    """Whether it is a part of analytics.js itself, and not code of a destination."""
     immutable: bool = False
     named_by_client: bool = False
     """Whether anybody can make up further names of this form."""
@@ -45,7 +50,7 @@ class File:
 def library(source: Source) -> File:
     """analytics.js with the source's write key in it."""
     path = f"/analytics.js/v1/{quote(source.write_key, safe='')}/analytics.min.js"
-    return File(path, LIBRARY, f"analytics.js of source {source.alias!r}")
+    return File(path, LIBRARY, f"analytics.js of source {source.alias!r}", is_library=True)
 
 
 def source_settings(source: Source) -> File:
@@ -56,49 +61,67 @@ def source_settings(source: Source) -> File:
 
 
 def bundle(name: str) -> File | None:
-    """A part of the library that it loads when it needs it; None for a name that is none."""
-    if not _is_script(name):
+    """A part of the library that it loads when it needs it, by its name, plain or opaque; None if it is none."""
+    meant = next(filter(_is_script, opaque.readings(name)), None)
+    if meant is None:
         return None
-    path = f"/analytics-next/bundles/{name}"
-    return File(path, name, path, immutable=bool(_HASHED.search(path)), named_by_client=True)
+    path = f"/analytics-next/bundles/{meant}"
+    return File(path, meant, path, is_library=True, immutable=bool(_HASHED.search(path)), named_by_client=True)
 
 
 def integration(path: str) -> File | None:
-    """A destination's code, by the path below ``next-integrations``, in plain words or opaque; None if it is none."""
+    """A destination's code, by its path on the CDN below ``next-integrations`` or by ours; None if it is none.
+
+    Ours are ``<name>``, for the whole of that path, also with the ``a`` or ``.gz`` that the library wants behind it,
+    ``d/<name>/<version>/<name>`` and ``m/<name>/<name>``, with opaque names.
+    """
+    match path.split("/"):
+        case [name] | [name, "a"]:
+            ending = ".gz" if name.endswith(".gz") else ""
+            meanings = opaque.readings(name.removesuffix(ending))
+            return next(filter(None, (_integration(f"{each}{ending}") for each in meanings)), None)
+    return _integration(path)
+
+
+def _integration(path: str) -> File | None:
     kind, *names = path.split("/")
-    if not 1 <= len(names) <= 3 or not all(map(_NAME.fullmatch, names)) or not _is_script(names[-1]):
-        return None
+    kind = _SHORT.get(kind, kind)
+    if kind == "middleware" and len(names) == 2:
+        names.insert(1, "l")
     match kind, names:
         case "actions", [name, _]:
             names[0] = _plain(name)
-        case (("integrations" | "middleware"), [name, _, file]) if name != "vendor":
-            stem, _, rest = file.partition(".")
-            names[0], names[2] = _plain(name), f"{_plain(stem)}.{rest}"
-        case (("actions" | "integrations" | "middleware" | "vendor"), _):
+        case (("integrations" | "middleware"), [name, version, file]) if name != "vendor":
+            stem, _, ending = file.partition(".")
+            names = [
+                _plain(name),
+                "latest" if version == "l" else version,
+                f"{_plain(stem)}.{ending or _ENDINGS[kind]}",
+            ]
+        case (("actions" | "integrations" | "middleware" | "vendor"), [_, *_]):
             pass
         case _:
             return None
+    if len(names) > 3 or not all(map(_NAME.fullmatch, names)) or not _is_script(names[-1]):
+        return None
     path = "/".join(("/next-integrations", kind, *names))
     return File(path, path[1:], path, immutable=bool(_HASHED.search(path)), named_by_client=True)
 
 
-def opaque_url(url: str, base: str, cdn_host: str) -> str:
+def opaque_url(url: str, base: str, pad: str, cdn_host: str) -> str:
     """The URL of a destination's code as one below ``base``, without the destination's name, which lists block.
 
-    The name is written in base64, as the library itself does with its option ``obfuscate``. A URL of another host
-    than the CDN's, or that we would not pass on, stays what it is.
+    The library, with its option ``obfuscate``, encodes the last part but one once more, so the name stands there.
+    A URL of another host than the CDN's, or that we would not pass on, stays what it is.
     """
     try:
         parts = urlsplit(url)
     except ValueError:
         return url
     prefix, _, path = parts.path.partition("/next-integrations/")
-    if f"{parts.scheme}://{parts.netloc}" not in (SEGMENTS_CDN, cdn_host) or prefix or integration(path) is None:
+    if f"{parts.scheme}://{parts.netloc}" not in (SEGMENTS_CDN, cdn_host) or prefix or _integration(path) is None:
         return url
-    match path.split("/"):
-        case ["actions", name, file]:
-            path = f"actions/{base64.b64encode(name.encode()).decode().rstrip('=')}/{file}"
-    return f"{base}/next-integrations/{path}"
+    return f"{base}/i/{opaque.write(path, pad)}/a"
 
 
 def _is_script(name: str) -> bool:
@@ -106,13 +129,5 @@ def _is_script(name: str) -> bool:
 
 
 def _plain(name: str) -> str:
-    """The name that is meant: the library's option ``obfuscate`` encodes it, and what we have encoded once more."""
-    decoded = name
-    for _ in range(2):
-        try:
-            decoded = base64.b64decode(decoded + "=" * (-len(decoded) % 4), validate=True).decode("ascii")
-        except (binascii.Error, ValueError):
-            break
-        if _DESTINATION.fullmatch(decoded):
-            return decoded
-    return name
+    """The name that is meant."""
+    return next(filter(_DESTINATION.fullmatch, [*opaque.readings(name)][1:]), name)

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from segment_fallback.cdn import opaque
 from segment_fallback.cdn.files import SEGMENTS_CDN, File, opaque_url
 from segment_fallback.conf import DEFAULT_SOURCE, Source, get_settings, get_source
-from segment_fallback.names import public_key
+from segment_fallback.names import pads, public_key
 
 _JAVASCRIPT = {
     f"{kind}/{name}" for kind in ("application", "text") for name in ("javascript", "x-javascript", "ecmascript")
@@ -23,6 +24,29 @@ _SOURCE_MAP = re.compile(rb"""(?m)(?:^[ \t]*|(?<=[;})]))//[#@][ \t]*sourceMappin
 _AFTER_HOST = rb"""(?=/(?:analytics-next/bundles|next-integrations|v1/projects)\b|["'`])"""
 _API = re.compile(rb"""(["'])api\.segment\.io/v1\1""")
 
+# The words of which the library's text builds URLs, which a list could name for every site, and what takes their place.
+# The URLs with the words are answered, too, so each of these may be missing from a version of the library.
+SHORTER = (
+    (re.compile(rb"""/v1/projects/([^/\s]{1,40})/settings(?=["'`])"""), rb"/\1/s"),
+    (re.compile(rb"""/analytics-next/bundles/(?=["'`])"""), b"/b/"),
+    (re.compile(rb"""/next-integrations(?=["'`])"""), b"/i"),
+    (re.compile(rb"""(?<=["'])/integrations/(?=["'])"""), b"/d/"),
+    (re.compile(rb"""(?<=["'])\.dynamic\.js\.gz(?=["'])"""), b""),
+    (re.compile(rb"""(?<=[:|])(["'])latest\1"""), b'"l"'),
+    (re.compile(rb"""(?<=["'])/middleware/(?=["'])"""), b"/m/"),
+    (re.compile(rb"""(?<=["'])/latest/(?=["'])"""), b"/"),
+    (re.compile(rb"""(?<=["'])\.js\.gz(?=["'])"""), b""),
+)
+OBFUSCATE = re.compile(rb"""btoa\(([\w$]+)\)\.replace\(/=/g,(["'])\2\)""")
+"""How the library writes a destination's name in a URL, with its option of that name."""
+BUNDLES = re.compile(
+    rb"""\(\{(?P<names>[^{}]*)\}\[(?P<id>[\w$]+)\]\|\|(?P=id)\)\+"\.bundle\."\+\{(?P<hashes>[^{}]*)\}\[(?P=id)\]\+"\.js\""""
+)
+"""How webpack writes the name of a bundle."""
+_PAIR = re.compile(rb"""(?:^|,)(\d+):["']([\w.-]+)["']""")
+# What a destination's code names for the library to load before it.
+_DEPENDENCY = re.compile(rb"""(["'])/((?:integrations/)?vendor/[\w.-]+\.js)\1""")
+
 
 @dataclass(frozen=True)
 class Place:
@@ -31,6 +55,8 @@ class Place:
     base: str
     """Path of our URLs for the CDN's files, quoted: ``/s/abc234/c``."""
     cdn_host: str
+    pad: str
+    """Of the site, for `opaque`."""
     replacements: tuple[tuple[bytes, bytes], ...]
     """The site's write keys, and the place where the library wants one; for each the public key."""
 
@@ -44,16 +70,20 @@ def make_place(base: str, source: Source | None = None, key: str = "") -> Place:
             public.setdefault(other.write_key, public_key(alias))
     # A key that is a part of another one must not spoil it.
     pairs = sorted(public.items(), key=lambda pair: len(pair[0]), reverse=True)
-    return Place(base, settings.CDN_HOST.rstrip("/"), tuple((old.encode(), new.encode()) for old, new in pairs))
+    replacements = tuple((old.encode(), new.encode()) for old, new in pairs)
+    return Place(base, settings.CDN_HOST.rstrip("/"), pads()[0], replacements)
 
 
 def prepare(file: File, place: Place, content_type: str, body: bytes) -> bytes:
     """What is kept of a file. Raises ValueError for what is not to be served."""
-    return settings(body) if file.is_settings else script(place, content_type, body)
+    if file.is_settings:
+        return settings(body)
+    return script(place, content_type, body, is_library=file.is_library)
 
 
-def script(place: Place, content_type: str, body: bytes) -> bytes:
-    """A script, to be served at that place: the CDN's and the API's host are ours, no source map, no write key.
+def script(place: Place, content_type: str, body: bytes, *, is_library: bool) -> bytes:
+    """A script, to be served at that place: the CDN's and the API's host are ours, no source map, no write key, and
+    what it asks for is below our short paths.
 
     Raises ValueError for what is no script: an error page of something on the way, or nothing at all.
     """
@@ -66,7 +96,29 @@ def script(place: Place, content_type: str, body: bytes) -> bytes:
         body = re.sub(re.escape(host.encode()) + _AFTER_HOST, place.base.encode(), body)
     # The library's reports of its own failures, and its default for events. It puts "https://" before it.
     body = _API.sub(rb'(location.host+"' + events_path(place.base).encode() + rb'")', body)
+    body = (_with_short_paths if is_library else _with_opaque_dependencies)(body, place.pad)
     return redact(body, place)
+
+
+def _with_short_paths(body: bytes, pad: str) -> bytes:
+    """A part of the library that asks for what it needs without Segment's words, and by opaque names."""
+    for words, letters in SHORTER:
+        body = words.sub(letters, body)
+    body = OBFUSCATE.sub(lambda found: opaque.javascript(found[1].decode(), pad).encode(), body)
+    return BUNDLES.sub(lambda found: _opaque_bundles(found, pad), body)
+
+
+def _opaque_bundles(found: re.Match[bytes], pad: str) -> bytes:
+    names, hashes = dict(_PAIR.findall(found["names"])), dict(_PAIR.findall(found["hashes"]))
+    if (len(names), len(hashes)) != (found["names"].count(b":"), found["hashes"].count(b":")):
+        return found[0]
+    files = {key: b"%s.bundle.%s.js" % (names.get(key, key), digest) for key, digest in hashes.items()}
+    pairs = (b'%s:"%s"' % (key, opaque.write(file.decode(), pad).encode()) for key, file in files.items())
+    return b"({%s})[%s]" % (b",".join(pairs), found["id"])
+
+
+def _with_opaque_dependencies(body: bytes, pad: str) -> bytes:
+    return _DEPENDENCY.sub(lambda found: b'"/%s"' % opaque.write(found[2].decode(), pad).encode(), body)
 
 
 def settings(body: bytes) -> bytes:
@@ -97,7 +149,7 @@ def first_party_settings(place: Place, body: bytes, *, host: str, scheme: str, k
     content["metrics"] = {**(metrics if isinstance(metrics, Mapping) else {}), "host": api_host, "sampleRate": rate}
     for plugin in content.get("remotePlugins", []):
         if isinstance(plugin, dict) and isinstance(plugin.get("url"), str):
-            plugin["url"] = opaque_url(plugin["url"], place.base, place.cdn_host)
+            plugin["url"] = opaque_url(plugin["url"], place.base, place.pad, place.cdn_host)
     return redact(_json(content), place)
 
 
@@ -124,8 +176,8 @@ def minimal_settings() -> bytes:
 
 
 def events_path(base: str) -> str:
-    """The path of the Tracking API, which is mounted beside ``base``."""
-    return base.rpartition("/")[0] + "/e/v1"
+    """The path of the Tracking API for pages, which is mounted beside ``base``."""
+    return base.rpartition("/")[0] + "/e"
 
 
 def redact(body: bytes, place: Place) -> bytes:

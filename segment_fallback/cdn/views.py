@@ -43,29 +43,31 @@ def public_file(view: View) -> View:
             response = _nothing(405)
             response["Allow"] = "GET, HEAD"
             return response
-        return view(request, **path)
+        # The path of our URLs for the CDN's files, quoted: it is to be written into scripts.
+        base = quote(f"{request.path.partition(f'/{name}/c/')[0]}/{name}/c")
+        return view(request, base, **path)
 
     return wrapped
 
 
 @public_file
-def script(request: HttpRequest, key: str) -> HttpResponse:
+def script(request: HttpRequest, base: str, key: str) -> HttpResponse:
     """analytics.js of the source that has this public key."""
     source = _source(key)
     if source is None:
         return _nothing(404)
-    place = rewrite.make_place(_base(request, f"/{key}/main.js"), source, key)
+    place = rewrite.make_place(base, source, key)
     return _answer(request, _get(files.library(source), place), JAVASCRIPT, CHANGING)
 
 
 @public_file
-def source_settings(request: HttpRequest, key: str) -> HttpResponse:
+def source_settings(request: HttpRequest, base: str, key: str) -> HttpResponse:
     """The settings of the source that has this public key. Raises DisallowedHost as Django does."""
     source = _source(key)
     if source is None:
         return _nothing(404)
     host, scheme = request.get_host(), request.scheme or "https"
-    place = rewrite.make_place(_base(request, f"/v1/projects/{key}/settings"), source, key)
+    place = rewrite.make_place(base, source, key)
     entry = _get(files.source_settings(source), place)
     if entry.usable:
         entry = _first_party_settings(place, entry.body, host, scheme, key)
@@ -73,21 +75,21 @@ def source_settings(request: HttpRequest, key: str) -> HttpResponse:
 
 
 @public_file
-def bundle(request: HttpRequest, file: str) -> HttpResponse:
+def bundle(request: HttpRequest, base: str, file: str) -> HttpResponse:
     """A part of the library."""
-    return _file(request, files.bundle(file), f"/analytics-next/bundles/{file}")
+    return _file(request, base, files.bundle(file))
 
 
 @public_file
-def integration(request: HttpRequest, path: str) -> HttpResponse:
+def integration(request: HttpRequest, base: str, path: str) -> HttpResponse:
     """A destination's code."""
-    return _file(request, files.integration(path), f"/next-integrations/{path}")
+    return _file(request, base, files.integration(path))
 
 
-def _file(request: HttpRequest, file: files.File | None, suffix: str) -> HttpResponse:
+def _file(request: HttpRequest, base: str, file: files.File | None) -> HttpResponse:
     if file is None:
         return _nothing(404)
-    entry = _get(file, rewrite.make_place(_base(request, suffix)))
+    entry = _get(file, rewrite.make_place(base))
     return _answer(request, entry, JAVASCRIPT, IMMUTABLE if file.immutable else CHANGING)
 
 
@@ -95,11 +97,6 @@ def _source(key: str) -> Source | None:
     """The source of a public key. The write key itself is none: it may not be in a URL."""
     source = source_of_key(key)
     return source if source and source.write_key != key else None
-
-
-def _base(request: HttpRequest, suffix: str) -> str:
-    """The path of our own URL, quoted, without its last part: it is to be written into scripts."""
-    return quote(request.path.removesuffix(suffix))
 
 
 def _get(file: files.File, place: rewrite.Place) -> Entry:

@@ -1,8 +1,9 @@
 """Segment's Tracking API on the site's own host, and the endpoint for calls that analytics.js could not make.
 
-``<mount>/<name>/e/v1/`` answers as Segment does, so that its libraries work unchanged: 200 ``{"success": true}``
-once the events are stored; 400, 403, 413 and 415 for what no repetition cures; 429 and 503 for what the library
-shall keep and send again. Refusals are ``{"success": false, "reason": "<outcome>"}``.
+``<mount>/<name>/e/`` for pages, and ``…/e/v1/`` for server libraries, which append ``/v1/…`` themselves, answer as
+Segment does, so that its libraries work unchanged: 200 ``{"success": true}`` once the events are stored; 400, 403, 413
+and 415 for what no repetition cures; 429 and 503 for what the library shall keep and send again. Refusals are
+``{"success": false, "reason": "<outcome>"}``.
 """
 
 from __future__ import annotations

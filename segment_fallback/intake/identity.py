@@ -1,7 +1,12 @@
 """Who a visitor is: the anonymousId that analytics.js uses too, the userId from Django's auth, the address.
 
-With IDENTIFY a cached page learns the userId: login sets a cookie that hints at it (``hint_at_login``), and only
-where that is set does the page ask ``who_am_i``.
+Two cookies hold the anonymousId. A signed one, HttpOnly, is this site's own memory of it. Its readable twin has the
+name and form of analytics.js's own cookie, so that the library uses the same id, and ours is what it made. Where
+they differ the twin counts: the page has called ``analytics.reset()``, and merging two people is worse than
+counting one twice. Where the twin is missing (Safari and AdGuard delete it) the signed one brings it back.
+
+Both are set on the answers to accepted hits only, which no cache keeps: so never before consent, and never on a page.
+With COOKIELESS there are none, and the id is a hash that lasts a day.
 """
 
 from __future__ import annotations
@@ -9,28 +14,74 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-import secrets
+import time
 import uuid
+from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
 from urllib.parse import unquote
 
 from django.conf import settings as django_settings
 from django.contrib.auth import SESSION_KEY, get_user
-from django.http import HttpRequest, HttpResponse
+from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
+from django.http import HttpRequest
 from django.http.response import HttpResponseBase
+from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
-from segment_fallback.conf import DAY, Settings, get_settings
-from segment_fallback.names import hint_cookie
+from segment_fallback.conf import DAY, Settings
+from segment_fallback.names import id_cookies
 
 ANONYMOUS_ID_COOKIE = "ajs_anonymous_id"
 """The name, form (plain text), age and SameSite of analytics.js's own cookie, so that both use one id."""
 
+SALT = "segment_fallback.anonymous_id"
+COOKIE_AGE = 365 * DAY
+RENEW_AFTER = DAY
+"""Seconds after which the signed cookie is written anew, so that the year of an active visitor starts again."""
+
 _ANONYMOUS_ID = re.compile(r"[\w.~:@-]{1,100}\Z", re.ASCII)
+_MINTED, _ADOPTED = "m", "a"
 
 
-def anonymous_id(request: HttpRequest) -> str | None:
+@dataclass(frozen=True)
+class Signed:
+    """What the signed cookie says. Nobody but this site can have written it."""
+
+    anonymous_id: str
+    minted: bool
+    """Whether this site made the id up. If not, a client named it, who may have read it anywhere."""
+    current: bool
+    """Whether it is young, and of the present SECRET_KEY."""
+
+
+def anonymous_id(request: HttpRequest, settings: Settings) -> str | None:
+    """The visitor's anonymousId: that of the twin, else the signed one; with COOKIELESS today's hash."""
+    if settings.COOKIELESS:
+        return _id_of_today(request, settings)
+    own = twin(request)
+    if own is None and (known := signed(request)):
+        own = known.anonymous_id
+    return own
+
+
+def visitor_key(request: HttpRequest, settings: Settings) -> str | None:
+    """What tells this visitor from others, for limits; None where nothing does: many may share a hash."""
+    return None if settings.COOKIELESS else anonymous_id(request, settings)
+
+
+def proven_anonymous_id(request: HttpRequest, settings: Settings) -> str | None:
+    """The id for which a server may show what it knows of the visitor: this site made it up and signed it before this
+    request, and no client ever named it to us. For an id that was adopted, from analytics.js say, None: whoever has
+    read it anywhere could have it signed by a single hit.
+    """
+    known = None if settings.COOKIELESS else signed(request)
+    if known is None or not known.minted or twin(request) not in (None, known.anonymous_id):
+        return None
+    return known.anonymous_id
+
+
+def twin(request: HttpRequest) -> str | None:
     """The anonymousId in analytics.js's cookie: plain, or in quotes as older versions wrote it."""
     text = unquote(request.COOKIES.get(ANONYMOUS_ID_COOKIE, ""))
     if text.startswith('"'):
@@ -39,6 +90,24 @@ def anonymous_id(request: HttpRequest) -> str | None:
         except ValueError:
             return None
     return text if is_anonymous_id(text) else None
+
+
+def signed(request: HttpRequest) -> Signed | None:
+    """The signed cookie's content, if there is one that is genuine and not older than a year."""
+    signer = TimestampSigner(salt=SALT)
+    for number, cookie in enumerate(id_cookies()):
+        value = request.COOKIES.get(cookie, "")
+        try:
+            try:
+                text, young = signer.unsign(value, max_age=RENEW_AFTER), True
+            except SignatureExpired:
+                text, young = signer.unsign(value, max_age=COOKIE_AGE), False
+        except (BadSignature, ValueError):  # ValueError: an odd timestamp
+            continue
+        origin, _, own = text.partition(":")
+        if is_anonymous_id(own):
+            return Signed(own, origin == _MINTED, young and number == 0)
+    return None
 
 
 def is_anonymous_id(value: object) -> bool:
@@ -50,16 +119,70 @@ def new_anonymous_id() -> str:
     return str(uuid.uuid4())
 
 
-def set_anonymous_id(request: HttpRequest, response: HttpResponse, value: str, settings: Settings) -> None:
-    """Let the browser, and analytics.js once it runs there, keep the id. Only ever on an uncached answer."""
+def keep_anonymous_id(
+    request: HttpRequest, response: HttpResponseBase, value: str, settings: Settings, *, minted: bool
+) -> None:
+    """Let the browser keep the id of an accepted hit, as far as it does not yet. Only ever on an uncached answer.
+
+    ``minted``: whether this request's answer is the first that anybody hears of the id.
+    """
+    if settings.COOKIELESS:
+        return
+    known = signed(request)
+    if known is None or known.anonymous_id != value or not known.current:
+        minted = minted or (known is not None and known.anonymous_id == value and known.minted)
+        text = f"{_MINTED if minted else _ADOPTED}:{value}"
+        _set(request, response, id_cookies()[0], TimestampSigner(salt=SALT).sign(text), settings, httponly=True)
+        _delete(request, response, id_cookies()[1:], settings)
+    if twin(request) != value:
+        _set(request, response, ANONYMOUS_ID_COOKIE, value, settings)
+
+
+def forget(request: HttpRequest, response: HttpResponseBase, settings: Settings, *, anew: bool) -> None:
+    """What comes next in this browser is not the former visitor's. Does nothing where no cookie of ours came.
+
+    ``anew``: give it a new id instead of none. analytics.js keeps a copy of the id in localStorage, from which it
+    would bring a cookie back that was only deleted; another one it believes.
+    """
+    cookies = (ANONYMOUS_ID_COOKIE, *id_cookies())
+    if not any(cookie in request.COOKIES for cookie in cookies):
+        return
+    _delete(request, response, cookies, settings)
+    if anew:
+        keep_anonymous_id(request, response, new_anonymous_id(), settings, minted=True)
+
+
+def _set(
+    request: HttpRequest,
+    response: HttpResponseBase,
+    cookie: str,
+    value: str,
+    settings: Settings,
+    *,
+    httponly: bool = False,
+) -> None:
     response.set_cookie(
-        ANONYMOUS_ID_COOKIE,
+        cookie,
         value,
-        max_age=365 * DAY,
+        max_age=COOKIE_AGE,
         domain=settings.COOKIE_DOMAIN,
         secure=request.is_secure(),
         samesite="Lax",
+        httponly=httponly,
     )
+
+
+def _delete(request: HttpRequest, response: HttpResponseBase, cookies: tuple[str, ...], settings: Settings) -> None:
+    for cookie in cookies:
+        if cookie in request.COOKIES:
+            response.delete_cookie(cookie, domain=settings.COOKIE_DOMAIN, samesite="Lax")
+
+
+def _id_of_today(request: HttpRequest, settings: Settings) -> str:
+    """One for all visits of a UTC day from one address with one browser; it cannot be told from it who that was,
+    but by trying addresses, and only with SECRET_KEY."""
+    parts = [int(time.time()) // DAY, client_ip(request, settings), request.META.get("HTTP_USER_AGENT", "")]
+    return salted_hmac(f"{SALT}.cookieless", json.dumps(parts), algorithm="sha256").hexdigest()[:32]
 
 
 def user_id(request: HttpRequest, settings: Settings) -> str | None:
@@ -81,43 +204,6 @@ def _user(request: HttpRequest) -> Any:
         return None
     request.session = import_module(django_settings.SESSION_ENGINE).SessionStore(key)
     return get_user(request) if SESSION_KEY in request.session else None
-
-
-def hint_at_login(sender: object, request: HttpRequest | None, **kwargs: Any) -> None:
-    """Receives ``user_logged_in``: leaves the hint for the middleware to set on the answer."""
-    if request is not None and get_settings().IDENTIFY:
-        _hints(request, secrets.token_hex(6))
-
-
-def forget_at_logout(sender: object, request: HttpRequest | None, **kwargs: Any) -> None:
-    """Receives ``user_logged_out``."""
-    if request is not None and get_settings().IDENTIFY:
-        _hints(request, "")
-
-
-def _hints(request: HttpRequest, value: str) -> None:
-    request.segment_hint = value  # type: ignore[attr-defined]
-
-
-def set_hint(request: HttpRequest, response: HttpResponseBase) -> None:
-    """Set or clear the hint on the answer to a login or logout. It lives as long as the session, and says nothing."""
-    value = getattr(request, "segment_hint", None)
-    if value is None:
-        return
-    path, domain = django_settings.SESSION_COOKIE_PATH, django_settings.SESSION_COOKIE_DOMAIN
-    if not value:
-        response.delete_cookie(hint_cookie(), path=path, domain=domain, samesite="Lax")
-        return
-    closes = request.session.get_expire_at_browser_close()
-    response.set_cookie(
-        hint_cookie(),
-        value,
-        max_age=None if closes else request.session.get_expiry_age(),
-        path=path,
-        domain=domain,
-        secure=request.is_secure(),
-        samesite="Lax",
-    )
 
 
 def client_ip(request: HttpRequest, settings: Settings) -> str | None:

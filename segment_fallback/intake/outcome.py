@@ -40,6 +40,10 @@ class Outcome(str, enum.Enum):
         "identity",
         "A page wants to merge people (alias) whom Django's auth does not know; TRUST_CLIENT_USER_ID lets it.",
     )
+    NO_ID = (
+        "no_id",
+        "Server code named no userId and no anonymousId, and the visitor has none: not signed in, no cookie yet.",
+    )
     HOST = "host", "The request, or the page that it names, belongs to a host that is not allowed."
     CROSS_SITE = (
         "cross_site",
@@ -69,6 +73,9 @@ class Outcome(str, enum.Enum):
     CONSENT = "consent", "The visitor has not agreed, or no longer does: the cookie of CONSENT does not say so."
     UNAVAILABLE = "unavailable", "Buffer and spool are down; the browser is asked, by status 503, to try again."
     SPOOL_FULL = "spool_full", "The buffer is down and the spool at its cap; the browser is asked to try again."
+    PLAN = "plan", "The message violates the tracking plan, and PLAN_BLOCK made it a dead letter."
+    FAILED = "failed", "A handler failed EVENT_ATTEMPTS times; `manage.py segment_events --show` has the traceback."
+    UNHANDLED = "unhandled", "An event was emitted, and no handler wanted it within an hour."
     DISABLED = "disabled", "The page's source has no write key (any more): there is nowhere to report to."
 
     @property

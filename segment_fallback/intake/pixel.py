@@ -138,8 +138,8 @@ def _answer(
     request: HttpRequest, way: Way, visit: Callable[[Settings], tuple[Page, Visit]], *, has_cookie: bool
 ) -> HttpResponse:
     settings = get_settings()
-    anonymous_id = identity.anonymous_id(request)
-    known = anonymous_id is not None
+    anonymous_id = identity.anonymous_id(request, settings)
+    minted = anonymous_id is None
     try:
         outcome = Outcome.ACCEPTED
         verify.check_method(request)
@@ -151,7 +151,7 @@ def _answer(
         origin = verify.check_origin(request, page, settings, has_cookie=has_cookie, late=late)
         check_choices(request, settings)
         ip = identity.client_ip(request, settings)
-        verify.check_rate(ip, anonymous_id, settings)
+        verify.check_rate(ip, identity.visitor_key(request, settings), settings)
         anonymous_id = anonymous_id or identity.new_anonymous_id()
         event = page_event(request, page, seen, origin, way)
         event["anonymousId"] = anonymous_id
@@ -174,8 +174,8 @@ def _answer(
         outcome = Outcome.UNAVAILABLE
     tally.add(way, outcome)
     response = gif(request, outcome)
-    if outcome is Outcome.ACCEPTED and not known and anonymous_id:
-        identity.set_anonymous_id(request, response, anonymous_id, settings)
+    if outcome is Outcome.ACCEPTED and anonymous_id:
+        identity.keep_anonymous_id(request, response, anonymous_id, settings, minted=minted)
     return response
 
 

@@ -44,7 +44,8 @@ class Reception:
     def __init__(self, request: HttpRequest, settings: Settings, way: Way) -> None:
         self.request, self.settings, self.way = request, settings, way
         self.outcomes: Counter[Outcome] = Counter()
-        self._new_anonymous_id: str | None = None
+        self._anonymous_id: str | None = None
+        self._minted = False
 
     @property
     def outcome(self) -> Outcome:
@@ -95,16 +96,17 @@ class Reception:
                 self.outcomes[_CODES.get(error.code, Outcome.INVALID)] += 1
             else:
                 messages.append(encoded)
-                if visitor and event["anonymousId"] == visitor.new_anonymous_id:
-                    self._new_anonymous_id = visitor.new_anonymous_id
+                if visitor and not self._anonymous_id:
+                    self._anonymous_id = event["anonymousId"]
+                    self._minted = self._anonymous_id == visitor.new_anonymous_id
         return messages
 
     def _visitor(self, events: int) -> Visitor:
         request, settings = self.request, self.settings
-        anonymous_id, ip = identity.anonymous_id(request), identity.client_ip(request, settings)
-        verify.check_rate(ip, anonymous_id, settings, events)
+        ip = identity.client_ip(request, settings)
+        verify.check_rate(ip, identity.visitor_key(request, settings), settings, events)
         return Visitor(
-            anonymous_id=anonymous_id,
+            anonymous_id=identity.anonymous_id(request, settings),
             new_anonymous_id=identity.new_anonymous_id(),
             user_id=identity.user_id(request, settings),
             trusted=settings.TRUST_CLIENT_USER_ID,
@@ -115,11 +117,12 @@ class Reception:
     def finish(self, response: HttpResponse) -> HttpResponse:
         """The answer, with what every answer has. Under DEBUG it says in a header how the events ended."""
         # With "no-store" Chromium keeps no record of a request whose answer nobody reads (first_party.js looks for it).
+        # No cache keeps the answer to a POST that names no lifetime, so that cookies may be in it:
+        # https://www.rfc-editor.org/rfc/rfc9110#section-9.3.3
         response["Cache-Control"] = "private, no-cache" if Outcome.ACCEPTED in self.outcomes else "no-store"
         response["X-Content-Type-Options"] = "nosniff"
-        if self._new_anonymous_id and self.outcome is Outcome.ACCEPTED:
-            response["Cache-Control"] = "no-store"
-            identity.set_anonymous_id(self.request, response, self._new_anonymous_id, self.settings)
+        if self._anonymous_id and self.outcome is Outcome.ACCEPTED:
+            identity.keep_anonymous_id(self.request, response, self._anonymous_id, self.settings, minted=self._minted)
         if django_settings.DEBUG:
             response["X-Segment-Fallback"] = ", ".join(outcome.value for outcome in self.outcomes)
         return response

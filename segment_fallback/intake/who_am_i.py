@@ -6,7 +6,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponse, JsonResponse
 
 from segment_fallback.conf import get_settings
-from segment_fallback.intake import identity, verify
+from segment_fallback.intake import identity, login, verify
 from segment_fallback.intake.outcome import Refused
 
 
@@ -23,7 +23,10 @@ def who_am_i(request: HttpRequest, name: str) -> HttpResponse:
     except Refused as refusal:
         response = JsonResponse({"reason": refusal.outcome.value}, status=403)
     else:
-        response = JsonResponse({"userId": identity.user_id(request, settings)})
+        user_id = identity.user_id(request, settings)
+        response = JsonResponse({"userId": user_id})
+        if user_id is None:
+            login.clear_hint(response)  # forged, or of a session that has ended: nobody need ask again
     response["Cache-Control"] = "no-store"
     response["X-Content-Type-Options"] = "nosniff"
     response["Cross-Origin-Resource-Policy"] = "same-origin"

@@ -52,6 +52,37 @@ class Migration(migrations.Migration):
             },
         ),
         migrations.CreateModel(
+            name='PendingEvent',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('event_id', segment_fallback.models.MessageIdField(max_length=32, unique=True)),
+                ('name', models.CharField(max_length=100)),
+                ('payload', models.TextField(help_text='JSON.')),
+                ('caller', models.TextField(help_text='JSON: anonymousId, userId, context.')),
+                ('occurred', models.BigIntegerField(help_text='Milliseconds since 1970 (UTC).')),
+                ('created', models.BigIntegerField(help_text='Milliseconds since 1970 (UTC).')),
+                ('state', models.CharField(default='waiting', max_length=10)),
+                ('keep_id', models.BooleanField(default=False, help_text='The same id may come again, and is not to count again.')),
+                ('owner', models.CharField(blank=True, default='', max_length=32)),
+                ('next_try', models.BigIntegerField(help_text='Milliseconds since 1970 (UTC).')),
+                ('progress', models.TextField(default='{}', help_text='JSON: what became of each handler.')),
+            ],
+            options={
+                'indexes': [models.Index(fields=['state', 'next_try'], name='segment_event_due')],
+            },
+        ),
+        migrations.CreateModel(
+            name='SeenEvent',
+            fields=[
+                ('id', models.BigAutoField(primary_key=True, serialize=False)),
+                ('name', models.CharField(max_length=100, unique=True)),
+                ('count', models.PositiveBigIntegerField(default=0)),
+                ('violations', models.PositiveBigIntegerField(default=0)),
+                ('last_violation', models.CharField(blank=True, default='', max_length=200)),
+                ('last_seen', models.BigIntegerField(default=0, help_text='Milliseconds since 1970 (UTC).')),
+            ],
+        ),
+        migrations.CreateModel(
             name='WaitingMessage',
             fields=[
                 ('id', models.BigAutoField(primary_key=True, serialize=False)),

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.http import HttpRequest, HttpResponse
+from django.http.response import HttpResponseBase
+from django.utils.cache import get_conditional_response
 
 from segment_fallback.conf import get_settings
 from segment_fallback.page import script
 
 
-def script_file(request: HttpRequest, name: str, digest: str) -> HttpResponse:
+def script_file(request: HttpRequest, name: str, digest: str) -> HttpResponseBase:
     """The script of today's settings, whichever was asked for: pages that caches kept must go on working.
 
     Under its own digest it never changes; under another, browsers ask again after an hour.
@@ -24,6 +26,5 @@ def script_file(request: HttpRequest, name: str, digest: str) -> HttpResponse:
         "X-Content-Type-Options": "nosniff",
         "Cross-Origin-Resource-Policy": "same-origin",
     }
-    if request.headers.get("If-None-Match") == headers["ETag"]:
-        return HttpResponseNotModified(headers=headers)
-    return HttpResponse(script.external(settings), content_type="text/javascript; charset=utf-8", headers=headers)
+    response = HttpResponse(script.external(settings), content_type="text/javascript; charset=utf-8", headers=headers)
+    return get_conditional_response(request, etag=headers["ETag"], response=response) or response

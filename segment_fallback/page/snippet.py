@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 from urllib.parse import quote, urlsplit
 
+from django.http import HttpRequest
 from django.urls import reverse
 from django.utils.html import format_html
 from django.utils.safestring import SafeString, mark_safe
@@ -39,15 +40,32 @@ def render(page: Page, *, nonce: str | None = None, noscript: bool = True) -> Sa
         source = script.inline(settings, _json(config).translate(_SCRIPT_ESCAPES))
         html = mark_safe(f"<script{nonce_attribute}>{source}</script>")  # noqa: S308 - escaped above
     # Where only the page's own code knows of a visitor's consent, nobody can know it of one who runs no code.
-    return html + render_noscript(token) if noscript and not settings.CONSENT.get("CALLBACK") else html
+    only_code_knows = settings.CONSENT.get("CALLBACK") or not settings.AUTOLOAD or not script.may_report(settings)
+    return html + render_noscript(token) if noscript and not only_code_knows else html
+
+
+def csp_nonce(request: HttpRequest) -> str | None:
+    """The nonce of the response's Content-Security-Policy: django-csp's, or that of Django 6.0 and later."""
+    # Both are lazy; reading one is what puts it into the header. They are falsy until then.
+    for attribute in ("csp_nonce", "_csp_nonce"):
+        nonce = getattr(request, attribute, None)
+        if nonce is not None:
+            return str(nonce)
+    return None
 
 
 def render_noscript(token: str) -> SafeString:
-    """The pixel for browsers that run no scripts; the server mints its messageId."""
+    """The pixel for browsers that run no scripts; the server mints its messageId.
+
+    Turbo and htmx parse the pages that they fetch as if there were no scripts, and there the image is one. Where scripts
+    run, ``picture`` shows something else, which is nothing.
+    """
     url = reverse("segment_fallback:noscript", args=[endpoint_names()[0], token])
     # The page's own policy may hide the Referer by which the pixel knows its page.
     return format_html(
-        '<noscript><img src="{}" alt="" width="1" height="1" referrerpolicy="same-origin"></noscript>', url
+        '<noscript><picture><source media="(scripting:enabled)" srcset="data:,">'
+        '<img src="{}" alt="" width="1" height="1" referrerpolicy="same-origin"></picture></noscript>',
+        url,
     )
 
 
@@ -71,7 +89,7 @@ def configuration(page: Page, token: str) -> dict[str, Any]:
     if settings.AUTOLOAD:
         config["o"] = normalise(load_options(settings, source.api_host))
     if settings.FIRST_PARTY:
-        config["api"] = reverse("segment_fallback:collect", args=[name, "p"]).removesuffix("p")
+        config["api"] = reverse("segment_fallback:events", args=[name, "p"]).removesuffix("p")
     if settings.CONSENT:
         config["consent"] = consent(settings.CONSENT)
     if settings.IDENTIFY:
@@ -86,7 +104,7 @@ def _library(settings: Settings, source: Source, name: str) -> dict[str, str]:
     if settings.FIRST_PARTY:
         key = public_key(source.alias)
         url = reverse("segment_fallback:script", args=[name, key])
-        return {"k": key, "h": url.removesuffix(f"/{key}/main.js"), "u": url}
+        return {"k": key, "h": url.removesuffix(f"/{key}"), "u": url}
     cdn = settings.CDN_HOST.rstrip("/")
     url = f"{cdn}/analytics.js/v1/{quote(source.write_key, safe='')}/analytics.min.js"
     # analytics.js recognises its own URL over https only.
@@ -109,8 +127,10 @@ def base(name: str) -> str:
 def load_options(settings: Settings, api_host: str) -> dict[str, Any]:
     """The options of ``analytics.load``."""
     options: dict[str, Any] = {"useQueryString": False, **settings.LOAD_OPTIONS}
+    if settings.COOKIELESS:
+        options["disableClientPersistence"] = True
     if settings.FIRST_PARTY:
-        # The names of destinations, which blockers look for in URLs, in base64; cdn/files.py reads them.
+        # The names of destinations, which blockers look for in URLs, in a form of the site's own: see cdn/opaque.py.
         return {"obfuscate": True, **options}
     if api_host != Settings.API_HOST:
         host = urlsplit(api_host)

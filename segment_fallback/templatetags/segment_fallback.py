@@ -14,7 +14,7 @@ from django.template import Context, TemplateSyntaxError
 from django.utils.safestring import SafeString
 
 from segment_fallback.conf import DEFAULT_SOURCE, get_settings
-from segment_fallback.page.snippet import render
+from segment_fallback.page.snippet import csp_nonce, render
 from segment_fallback.page.token import Page
 
 register = template.Library()
@@ -63,13 +63,3 @@ def _render(context: Context, described: Page, *, noscript: bool) -> SafeString:
     if described.category and not described.name:
         raise ValueError("a category needs a name: analytics.js would take it for the name")
     return render(replace(described, path=request.path), nonce=csp_nonce(request), noscript=noscript)
-
-
-def csp_nonce(request: HttpRequest) -> str | None:
-    """The nonce of the response's Content-Security-Policy: django-csp's, or that of Django 6.0 and later."""
-    # Both are lazy; reading one is what puts it into the header. They are falsy until then.
-    for attribute in ("csp_nonce", "_csp_nonce"):
-        nonce = getattr(request, attribute, None)
-        if nonce is not None:
-            return str(nonce)
-    return None

@@ -1,4 +1,4 @@
-"""The pytest plugin: fixture `local_segment`.
+"""The pytest plugin: fixtures `local_segment` and `segment_messages`.
 
 Registered as an entry point, so every pytest run where this package is installed imports it: it imports
 nothing but pytest.
@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
-    from segment_fallback.testing import LocalSegment
+    from segment_fallback.testing import CapturedMessages, LocalSegment
+
+
+@pytest.fixture
+def segment_messages() -> Iterator[CapturedMessages]:
+    """What server code tracks in this test, collected instead of sent."""
+    from segment_fallback.testing import captured_messages
+
+    with captured_messages() as messages:
+        yield messages
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from django.urls import URLPattern, include, path, reverse
 
 import segment_fallback
 from segment_fallback import names, urls
+from segment_fallback.cdn import opaque
 from segment_fallback.cdn.files import SEGMENTS_CDN, opaque_url
 from segment_fallback.conf import get_settings
 from segment_fallback.intake.collect import KINDS, METRICS
@@ -96,15 +97,34 @@ def hashed(dice: random.Random, stem: str) -> str:
 
 
 def integration(dice: random.Random) -> str:
-    """A destination's code as the page asks for it: by analytics.js itself, obfuscated, or by settings of ours."""
-    name = dice.choice(DESTINATIONS)
-    encoded = base64.b64encode(name.encode()).decode().rstrip("=")
-    action = opaque_url(f"{SEGMENTS_CDN}/next-integrations/actions/{name}/{dice.getrandbits(80):020x}.js", "", "")
+    """A destination's code as the page asks for it: by analytics.js itself, as we change it, or by settings of ours."""
+    pad = names.pads()[0]
+    name = opaque.write(dice.choice(DESTINATIONS), pad)
+    digest = f"{dice.getrandbits(80):020x}"
+    action = opaque_url(
+        f"{SEGMENTS_CDN}/next-integrations/actions/{dice.choice(DESTINATIONS)}/{digest}.js", "", pad, ""
+    )
+    _, _, once, last = action.split("/")
     return dice.choice(
         [
-            action.removeprefix("/next-integrations/"),
+            f"{opaque.write(once, pad)}/{last}",
+            f"{once}/{last}",
+            f"d/{name}/2.1.0/{name}",
+            f"m/{name}/{name}",
+            f"{opaque.write(f'integrations/vendor/commons.{digest}.js', pad)}.gz",
+        ]
+    )
+
+
+def cdn_integration(dice: random.Random) -> str:
+    """The same by an analytics.js that we cannot change, by its option ``obfuscate``."""
+    encoded = base64.b64encode(dice.choice(DESTINATIONS).encode()).decode().rstrip("=")
+    digest = f"{dice.getrandbits(80):020x}"
+    return dice.choice(
+        [
+            f"actions/{encoded}/{digest}.js",
             f"integrations/{encoded}/2.1.0/{encoded}.dynamic.js.gz",
-            f"integrations/vendor/commons.{dice.getrandbits(80):020x}.js.gz",
+            f"integrations/vendor/commons.{digest}.js.gz",
         ]
     )
 
@@ -116,19 +136,28 @@ def nothing(dice: random.Random) -> Mapping[str, str]:
 EXAMPLES: Mapping[str, Callable[[random.Random], Mapping[str, str]]] = {
     "pixel": pixel,
     "noscript": lambda dice: {"token": token(dice)},
+    "events": lambda dice: {"kind": dice.choice([kind for kind in (*KINDS, METRICS) if len(kind) == 1])},
     "collect": lambda dice: {"kind": dice.choice([*KINDS, METRICS])},
     "page_script": lambda dice: {"digest": script.digest(get_settings())},
     "script": lambda dice: {"key": names.public_key()},
     "settings": lambda dice: {"key": names.public_key()},
-    "bundle": lambda dice: {"file": hashed(dice, dice.choice(BUNDLES))},
+    "bundle": lambda dice: {"file": opaque.write(hashed(dice, dice.choice(BUNDLES)), names.pads()[0])},
     "integration": lambda dice: {"path": integration(dice)},
+    "cdn_settings": lambda dice: {"key": names.public_key()},
+    "cdn_bundle": lambda dice: {"file": hashed(dice, dice.choice(BUNDLES))},
+    "cdn_integration": lambda dice: {"path": cdn_integration(dice)},
 }
 """By the name of a URL pattern: its arguments, but for the endpoint's name."""
 
 
-def patterns() -> Iterator[tuple[str, set[str]]]:
-    """Name and arguments of each URL pattern of ours. Raises LookupError for one that has no example."""
+def patterns(*, of_pages: bool = False) -> Iterator[tuple[str, set[str]]]:
+    """Name and arguments of each URL pattern of ours, or only of those whose URLs pages request.
+
+    Raises LookupError for one that has no example.
+    """
     for pattern in urls.urlpatterns:
+        if of_pages and pattern in urls.NOT_FOR_PAGES:
+            continue
         assert isinstance(pattern, URLPattern)
         assert pattern.name
         arguments = set(pattern.pattern.converters) - {"name"}
@@ -143,13 +172,15 @@ def mounted(mount: str) -> Any:
     return (path(mount, include("segment_fallback.urls")),)
 
 
-def site(secret: str, mount: str, origin: str, dice: random.Random) -> tuple[list[Request], list[str]]:
+def site(
+    secret: str, mount: str, origin: str, dice: random.Random, *, of_pages: bool = False
+) -> tuple[list[Request], list[str]]:
     """What a site of that secret makes browsers request, and the cookies that are its own."""
     with override_settings(SECRET_KEY=secret):
         name = names.endpoint_names()[0]
         page = f"{origin}/{dice.choice(['', 'cart', 'blog/12?page=2'])}"
         requests = []
-        for pattern, arguments in patterns():
+        for pattern, arguments in patterns(of_pages=of_pages):
             example = EXAMPLES.get(pattern, nothing)(dice)
             kwargs = {"name": name, **{key: example[key] for key in arguments}}
             requests.append(
@@ -158,14 +189,14 @@ def site(secret: str, mount: str, origin: str, dice: random.Random) -> tuple[lis
         return requests, [name, names.hint_cookie()]
 
 
-def sites(number: int, seed: int) -> tuple[list[Request], list[str]]:
+def sites(number: int, seed: int, *, of_pages: bool = False) -> tuple[list[Request], list[str]]:
     """The same of so many sites, each of a secret of its own."""
     dice = random.Random(seed)
     requests: list[Request] = []
     cookies: list[str] = []
     for _ in range(number):
         secret = str(uuid.UUID(int=dice.getrandbits(128)))
-        more, names_ = site(secret, dice.choice(MOUNTS), dice.choice(HOSTS), dice)
+        more, names_ = site(secret, dice.choice(MOUNTS), dice.choice(HOSTS), dice, of_pages=of_pages)
         requests += more
         cookies += names_
     return requests, cookies

@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import ast
 import random
-from collections.abc import Sequence
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
-from django.urls import path
+from django.urls import URLPattern, path
 
 from segment_fallback import urls
 from segment_fallback.checks import LIST_PRONE
@@ -82,6 +84,44 @@ def test_urls_have_no_query_and_views_read_none() -> None:
         for file in (ours.PACKAGE / part).rglob("*.py"):
             read = [node for node in ast.walk(ast.parse(file.read_text("utf-8"))) if isinstance(node, ast.Attribute)]
             assert not {"GET", "QUERY_STRING"} & {node.attr for node in read}, file
+
+
+WORD = re.compile("[A-Za-z0-9]{2,}")
+
+
+def fixed_parts(patterns: Iterable[URLPattern]) -> set[str]:
+    """What the URLconf itself puts into paths: ``/e/v1/``, ``/settings``."""
+    routes = (str(each.pattern).removeprefix("<segment_endpoint_name:name>") for each in patterns)
+    return {part for route in routes for part in re.split("<[^>]*>", route)}
+
+
+def test_no_rule_of_our_own_words_matches_what_pages_request(tmp_path: Path) -> None:
+    """Lists could name what is not for pages, as it is the same on every site; nothing that pages need is lost then."""
+    parts = {part for part in fixed_parts(urls.NOT_FOR_PAGES) if WORD.search(part)}
+    words = {segment for part in parts for segment in part.split("/") if WORD.search(segment)}
+    assert words == {"v1", "projects", "settings", "analytics-next", "bundles", "next-integrations"}
+    # Between two slashes a rule would be a regular expression.
+    rules = [*(f"{part}*" for part in parts), *(f"/{word}{end}" for word in words for end in ("/*", "^", "|"))]
+    (tmp_path / "list.txt").write_text("\n".join(["! Title: a list", *rules]), "utf-8")
+    everything, _ = ours.sites(100, SEED)
+    of_pages, _ = ours.sites(100, SEED, of_pages=True)
+    answer = ask(tmp_path, [*everything, *of_pages])
+    assert len(answer.urls) == 100 * len(urls.NOT_FOR_PAGES)
+    assert not answer.urls & {request.url for request in of_pages}
+
+
+def test_what_pages_request_has_only_single_letters_in_common() -> None:
+    """Below the endpoint's name; so there is no text that a list could name for every site."""
+    of_pages = [each for each in urls.urlpatterns if each not in urls.NOT_FOR_PAGES]
+    assert not [part for part in fixed_parts(of_pages) if WORD.search(part)]
+    requests, cookies = ours.sites(100, SEED, of_pages=True)
+    assert len(requests) == 100 * len(of_pages)
+    seen: dict[str, str] = {}
+    for request in requests:
+        above, name, *below = re.split(f"({'|'.join(cookies)})/", urlsplit(request.url).path, maxsplit=1)
+        for segment in below[0].split("/"):
+            if WORD.search(segment):
+                assert seen.setdefault(segment, name) == name, f"{request.url} has {segment} of another site, {above}"
 
 
 def test_url_pattern_without_an_example_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -375,6 +375,15 @@ class BufferContract:
         assert [letter.message.message_id for letter in buffer.dead_letters()] == ["m"]
         assert buffer.depth() == 0
 
+    def test_message_can_be_buried_without_that_it_waits(self, buffer: Buffer) -> None:
+        buffer.put([event("waits")])
+        buffer.bury([event("bad", source="docs")], "plan: no")
+        (letter,) = buffer.dead_letters()
+        found = letter.message
+        assert (found.message_id, found.source, letter.reason, letter.attempts) == ("bad", "docs", "plan: no", 0)
+        assert found.body == event("bad").body
+        assert names(waiting(buffer)) == ["waits"]
+
     def test_back_off_keeps_everybody_away_until_then(self, make: Make, clock: Clock) -> None:
         claimed(make()).back_off(5)
         clock.advance(4.999)

@@ -1,19 +1,26 @@
 from __future__ import annotations
 
+import base64
 import json
+import re
+import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from segment_fallback.cdn import rewrite
+from segment_fallback.cdn import opaque, rewrite
 from segment_fallback.cdn.files import bundle, integration, opaque_url
 from segment_fallback.cdn.rewrite import Place
+from segment_fallback.names import pads
+from segment_fallback.testing.cdn import find_package
+from tests.page.test_script import node
 
-PLACE = Place("/s/abc234/c", "https://cdn.example", ((b"secret", b"public"),))
+PLACE = Place("/s/abc234/c", "https://cdn.example", "pad", ((b"secret", b"public"),))
 
 
 def script(text: str) -> str:
-    return rewrite.script(PLACE, "text/javascript", text.encode()).decode()
+    return rewrite.script(PLACE, "text/javascript", text.encode(), is_library=False).decode()
 
 
 @pytest.mark.parametrize(
@@ -22,8 +29,8 @@ def script(text: str) -> str:
         ('return "https://cdn.segment.com"}', 'return "/s/abc234/c"}'),
         ("'https://cdn.example/next-integrations/x'", "'/s/abc234/c/next-integrations/x'"),
         ('p="https://cdn.segment.com/analytics-next/bundles/"', 'p="/s/abc234/c/analytics-next/bundles/"'),
-        ('x="api.segment.io/v1"', 'x=(location.host+"/s/abc234/e/v1")'),
-        ("x='api.segment.io/v1'", 'x=(location.host+"/s/abc234/e/v1")'),
+        ('x="api.segment.io/v1"', 'x=(location.host+"/s/abc234/e")'),
+        ("x='api.segment.io/v1'", 'x=(location.host+"/s/abc234/e")'),
         ('k="secret";l="secretsecret"', 'k="public";l="publicpublic"'),
     ],
 )
@@ -69,7 +76,7 @@ def first_party(content: dict[str, Any], scheme: str = "https") -> Any:
 
 def test_settings_without_segment_itself_get_it() -> None:
     assert first_party({"integrations": {}})["integrations"] == {
-        "Segment.io": {"apiKey": "public", "apiHost": "shop.example/s/abc234/e/v1", "protocol": "https"}
+        "Segment.io": {"apiKey": "public", "apiHost": "shop.example/s/abc234/e", "protocol": "https"}
     }
 
 
@@ -96,11 +103,11 @@ def test_settings_keep_all_else() -> None:
 )
 def test_metrics_come_to_the_site_if_anywhere(metrics: object, scheme: str, rate: float) -> None:
     found = first_party({"integrations": {}, "metrics": metrics}, scheme)["metrics"]
-    assert found == {"host": "shop.example/s/abc234/e/v1", "sampleRate": rate}
+    assert found == {"host": "shop.example/s/abc234/e", "sampleRate": rate}
 
 
 ACTION = "next-integrations/actions/google-analytics-4-web/51855e573177634029a6.js"
-OPAQUE = "/s/abc234/c/next-integrations/actions/Z29vZ2xlLWFuYWx5dGljcy00LXdlYg/51855e573177634029a6.js"
+OPAQUE = f"/s/abc234/c/i/{opaque.write(ACTION.removeprefix('next-integrations/'), 'pad')}/a"
 
 
 @pytest.mark.parametrize(
@@ -108,7 +115,7 @@ OPAQUE = "/s/abc234/c/next-integrations/actions/Z29vZ2xlLWFuYWx5dGljcy00LXdlYg/5
     [
         (f"https://cdn.segment.com/{ACTION}", OPAQUE),
         (f"https://cdn.example/{ACTION}", OPAQUE),
-        ("https://cdn.example/next-integrations/vendor/a.js", "/s/abc234/c/next-integrations/vendor/a.js"),
+        ("https://cdn.example/next-integrations/vendor/a.js", f"/s/abc234/c/i/{opaque.write('vendor/a.js', 'pad')}/a"),
         (f"https://other.example/{ACTION}", None),
         (f"http://cdn.segment.com/{ACTION}", None),
         (f"https://cdn.segment.com/x/{ACTION}", None),
@@ -138,11 +145,19 @@ def test_plain_and_encoded_names_are_told_apart(name: str) -> None:
         file = integration(path)
         assert file is not None
         assert file.path == f"/next-integrations/{path}"
-    opaque = opaque_url(f"https://cdn.segment.com/next-integrations/actions/{name}/51855e573177634029a6.js", "/c", "")
-    assert name not in opaque
-    file = integration(opaque.removeprefix("/c/next-integrations/"))
-    assert file is not None
-    assert file.path == f"/next-integrations/actions/{name}/51855e573177634029a6.js"
+    url = f"https://cdn.segment.com/next-integrations/actions/{name}/51855e573177634029a6.js"
+    ours = opaque_url(url, "/c", pads()[0], "")
+    assert not re.search(f"{name}|51855e", ours)
+    for path in (ours.removeprefix("/c/i/"), as_the_library_does(ours).removeprefix("/c/i/")):
+        file = integration(path)
+        assert file is not None
+        assert file.path == f"/next-integrations/actions/{name}/51855e573177634029a6.js"
+
+
+def as_the_library_does(url: str) -> str:
+    """With its option ``obfuscate``, and without our change of its text."""
+    name = url.split("/")[-2]
+    return url.replace(name, base64.b64encode(name.encode()).decode().rstrip("="), 1)
 
 
 @pytest.mark.parametrize(
@@ -169,3 +184,144 @@ def test_destination_by_version_is_not_immutable() -> None:
     vendor = integration("integrations/vendor/commons.c42222c4cb2f8913500f.js.gz")
     assert vendor is not None
     assert vendor.immutable
+
+
+@pytest.fixture(scope="module")
+def library() -> dict[str, bytes]:
+    """The files of the real analytics.js, by name."""
+    package = find_package()
+    assert package, "npm install (in the checkout)"
+    return {file.name: file.read_bytes() for file in Path(package, "dist", "umd").glob("*.js")}
+
+
+def of_library(text: bytes) -> bytes:
+    return rewrite.script(PLACE, "text/javascript", text, is_library=True)
+
+
+EXPRESSIONS = [*(words for words, _ in rewrite.SHORTER), rewrite.OBFUSCATE, rewrite.BUNDLES]
+
+
+@pytest.mark.parametrize("expression", EXPRESSIONS, ids=lambda expression: expression.pattern.decode()[:40])
+def test_every_text_that_is_replaced_is_in_the_real_library(
+    library: dict[str, bytes], expression: re.Pattern[bytes]
+) -> None:
+    found = {name: len(expression.findall(text)) for name, text in library.items() if name != "index.js"}
+    assert 1 <= sum(found.values()) <= 3
+    assert not [name for name, text in library.items() if expression.search(of_library(text))]
+
+
+PATHS = re.compile(
+    rb"""["'`](?:[^"'`]*/)?(?:next-integrations|analytics-next/|bundles|projects|settings)\b[^"'`]*["'`]"""
+)
+
+
+def test_no_path_with_words_is_left_in_the_real_library(library: dict[str, bytes]) -> None:
+    left = {each for text in library.values() for each in PATHS.findall(of_library(text)) if b"/" in each}
+    assert len({each for text in library.values() for each in PATHS.findall(text) if b"/" in each}) >= 4
+    assert left == set()
+
+
+def test_bundles_of_the_real_library_have_opaque_names(library: dict[str, bytes]) -> None:
+    names = [name for name in library if ".bundle." in name]
+    script = of_library(library["standalone.js"])
+    assert len(names) == 8
+    for name in names:
+        assert f'"{opaque.write(name, PLACE.pad)}"'.encode() in script
+        assert name.split(".")[2].encode() not in script
+        file = bundle(opaque.write(name, pads()[0]))
+        assert file is not None
+        assert file.local == name
+
+
+def test_rewritten_library_is_still_javascript(library: dict[str, bytes], tmp_path: Path) -> None:
+    for name, text in library.items():
+        tmp_path.joinpath(name).write_bytes(of_library(text))
+        subprocess.run([node(), "--check", str(tmp_path / name)], check=True)
+
+
+def run(script: str) -> Any:
+    return json.loads(subprocess.run([node(), "-p", script], check=True, stdout=subprocess.PIPE, text=True).stdout)
+
+
+@pytest.mark.parametrize("name", ["a", "google-analytics", "x_y.z" * 20])
+def test_name_is_written_by_javascript_as_by_us(name: str) -> None:
+    written = of_library(b'btoa(t).replace(/=/g,"")').decode()
+    assert run(f"let t = {json.dumps(name)}; JSON.stringify({written})") == opaque.write(name, PLACE.pad)
+    assert name in opaque.readings(opaque.write(name, pads()[0]))
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        b'function(t){return({1:"a"}[t]||t)+".bundle."+{1:"00",2:"11"}[t]+".js"}',
+        b't=>({1:"a"}[t]||t)+".bundle."+{1:"00",2:"11"}[t]+".js"',
+        b't=>({}[t]||t)+".bundle."+{1:"00",2:"11"}[t]+".js"',
+    ],
+)
+def test_name_of_a_bundle_is_that_of_webpack(form: bytes) -> None:
+    ours = run(f"JSON.stringify([1,2].map({of_library(form).decode()}))")
+    theirs = run(f"JSON.stringify([1,2].map({form.decode()}))")
+    assert ours == [opaque.write(name, PLACE.pad) for name in theirs]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b't=>({a:"a"}[t]||t)+".bundle."+{a:"00"}[t]+".js"',
+        b't=>({1:f}[t]||t)+".bundle."+{1:"00"}[t]+".js"',
+        b't=>t+".js"',
+        b'"/v1/projects/"+f("/x/")+"/settings"',
+        b'"/v1/projects"',
+    ],
+)
+def test_text_of_another_version_stays(text: bytes) -> None:
+    assert of_library(text) == text
+
+
+@pytest.mark.parametrize(
+    "text", ['"/integrations/"', '"/latest/"', '".js.gz"', 'a:"latest"', 'btoa(t).replace(/=/g,"")']
+)
+def test_code_of_a_destination_keeps_its_own_paths(text: str) -> None:
+    assert script(text) == text
+
+
+def test_dependency_of_a_destination_has_an_opaque_name() -> None:
+    path = "integrations/vendor/commons.c42222c4cb2f8913500f.js"
+    assert script(f'window.xDeps=["/{path}"]') == f'window.xDeps=["/{opaque.write(path, PLACE.pad)}"]'
+    file = integration(opaque.write(path, pads()[0]) + ".gz")  # which the library appends
+    assert file is not None
+    assert (file.path, file.immutable) == (f"/next-integrations/{path}.gz", True)
+
+
+NAMED = "google-analytics"
+
+
+@pytest.mark.parametrize(
+    ("path", "meant"),
+    [
+        ("d/{}/2.2.3/{}", f"integrations/{NAMED}/2.2.3/{NAMED}.dynamic.js.gz"),
+        ("d/{}/l/{}", f"integrations/{NAMED}/latest/{NAMED}.dynamic.js.gz"),
+        ("m/{}/{}", f"middleware/{NAMED}/latest/{NAMED}.js.gz"),
+        # Where a version of the library lacks some of the texts.
+        ("d/{}/2.2.3/{}.dynamic.js.gz", f"integrations/{NAMED}/2.2.3/{NAMED}.dynamic.js.gz"),
+        ("integrations/{}/2.2.3/{}", f"integrations/{NAMED}/2.2.3/{NAMED}.dynamic.js.gz"),
+        ("m/{}/latest/{}", f"middleware/{NAMED}/latest/{NAMED}.js.gz"),
+        ("m/{}/{}.js.gz", f"middleware/{NAMED}/latest/{NAMED}.js.gz"),
+        ("middleware/{}/latest/{}.js.gz", f"middleware/{NAMED}/latest/{NAMED}.js.gz"),
+    ],
+)
+@pytest.mark.parametrize("form", ["opaque", "base64", "plain"])
+def test_short_path_of_a_destination_is_read(path: str, meant: str, form: str) -> None:
+    base64_ = base64.b64encode(NAMED.encode()).decode().rstrip("=")
+    name = {"opaque": opaque.write(NAMED, pads()[0]), "base64": base64_, "plain": NAMED}[form]
+    file = integration(path.format(name, name))
+    assert file is not None
+    assert file.path == f"/next-integrations/{meant}"
+
+
+def test_name_written_under_a_retired_secret_is_read(settings: Any) -> None:
+    written = opaque.write("schemaFilter.bundle.a6a77355d52c20e3a83d.js", pads()[0])
+    settings.SECRET_KEY, settings.SECRET_KEY_FALLBACKS = "new", [settings.SECRET_KEY]
+    assert bundle(written) is not None
+    settings.SECRET_KEY_FALLBACKS = []
+    assert bundle(written) is None

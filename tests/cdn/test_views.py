@@ -26,6 +26,7 @@ from tests.cdn.conftest import (
     integration_url,
     script_url,
     settings_url,
+    without_source_map,
 )
 
 OURS = "segment_fallback.middleware.SegmentMiddleware"
@@ -55,13 +56,13 @@ def test_script_is_the_library_with_the_public_key(segment: LocalSegment) -> Non
     assert f"window.analyticsWriteKey='{public_key()}'".encode() in response.content.replace(b'"', b"'")
     assert b"https://cdn.segment.com/analytics-next" not in response.content
     assert b"api.segment.io" not in response.content
-    assert abs(len(response.content) - len(umd(segment, "standalone.js"))) < 500
+    assert abs(len(response.content) - len(umd(segment, "standalone.js"))) < 1_000
     assert asked(segment) == [LIBRARY_UPSTREAM]
 
 
 def test_settings_point_the_library_at_the_site(segment: LocalSegment) -> None:
     segment_io = fetch(settings_url()).json()["integrations"]["Segment.io"]
-    assert segment_io["apiHost"] == f"testserver/s/{endpoint_names()[0]}/e/v1"
+    assert segment_io["apiHost"] == f"testserver/s/{endpoint_names()[0]}/e"
     assert (segment_io["protocol"], segment_io["apiKey"]) == ("http", public_key())
     assert asked(segment) == [SETTINGS_UPSTREAM]
 
@@ -87,9 +88,7 @@ def test_settings_for_an_unknown_host_are_refused(segment: LocalSegment) -> None
 
 
 def test_bundle_is_the_packages_own_without_its_source_map(segment: LocalSegment) -> None:
-    original = umd(segment, BUNDLE)
-    expected = original[: original.rindex(b"//# sourceMappingURL")]
-    assert fetch(bundle_url()).content == expected
+    assert fetch(bundle_url()).content == without_source_map(umd(segment, BUNDLE))
 
 
 @pytest.mark.parametrize(
@@ -212,7 +211,7 @@ def test_page_of_a_retired_secret_is_still_served(segment: LocalSegment, setting
     assert old_key.encode() in fetch(script).content
     content = fetch(own).json()["integrations"]["Segment.io"]
     assert content["apiKey"] == old_key
-    assert content["apiHost"].endswith(f"/s/{old_name}/e/v1")
+    assert content["apiHost"].endswith(f"/s/{old_name}/e")
     settings.SECRET_KEY_FALLBACKS = []
     assert fetch(script).status_code == fetch(own).status_code == 404
 
@@ -229,7 +228,7 @@ def test_each_source_has_its_own_key_and_none_shows_anothers(segment: LocalSegme
 
 
 @pytest.mark.parametrize("key", [WRITE_KEY, "x" * 32, "default", "0"])
-@pytest.mark.parametrize("path", ["{}/main.js", "v1/projects/{}/settings"])
+@pytest.mark.parametrize("path", ["{}", "{}/s", "v1/projects/{}/settings"])
 def test_unknown_key_and_the_write_key_itself_are_not_served(segment: LocalSegment, key: str, path: str) -> None:
     response = fetch(f"{base()}/{path.format(key)}")
     assert (response.status_code, response.content) == (404, b"")
@@ -239,8 +238,29 @@ def test_unknown_key_and_the_write_key_itself_are_not_served(segment: LocalSegme
 TRICKS = [
     "",
     "/",
-    "main.js",
-    "//main.js",
+    "s",
+    "//s",
+    "b",
+    "b/",
+    "b/s",
+    "b/..",
+    "b/a.css",
+    "b/zz",
+    "b/00",
+    "b/a%2fb.js",
+    "b/%2e%2e%2fa.js",
+    "i",
+    "i/",
+    "i/a",
+    "i/a.gz",
+    "i/00/a",
+    "i/zz/a",
+    "i/d/a",
+    "i/d/a/b/c/d",
+    "i/d/../1/a",
+    "i/m/a",
+    "i/m/../a",
+    "i/m/a/b/c/d",
     "analytics-next/bundles/",
     "analytics-next/bundles/.js",
     "analytics-next/bundles/..js",
@@ -278,10 +298,12 @@ TRICKS = [
     "v1/projects/{key}/settings/",
     "v1/projects/{key}/other",
     "v1/projects/../settings",
-    "{key}/main.js/",
-    "{key}/../main.js",
-    "{key}/main.js.map",
-    "{key}%0a/main.js",
+    "{key}/",
+    "{key}/s/",
+    "{key}/../{key}",
+    "{key}/main.js",
+    "{key}%0a",
+    "{key}%0a/s",
     "analytics.js/v1/{key}/analytics.min.js",
 ]
 

@@ -24,6 +24,7 @@ from django.template import engines
 from django.urls import include, path
 from django.utils.safestring import mark_safe
 
+from segment_fallback.conf import get_settings
 from segment_fallback.tasks import schedule_flush
 
 DIR = Path(os.environ["E2E_DIR"])
@@ -76,7 +77,7 @@ PAGE = """<!doctype html>
 {% load segment_fallback %}{% segment_snippet name category=category price=9.5 tags=tags %}
 {{ after }}
 </head>
-<body{% if boost %} hx-boost="true"{% endif %}><h1>{{ title }}</h1>
+<body><h1>{{ title }}</h1>
 <a id="next" href="/shop/?utm_source=home&utm_campaign=May%20sale&x=1#part">next</a></body>
 </html>"""
 
@@ -92,35 +93,34 @@ def page(request: HttpRequest, **context: Any) -> HttpResponseBase:
     """A page, with what its case asks for."""
     case = request.GET.get("case", "")
     if leaves := re.search(r"leaves-after-(\d+)$", case):
-        context["after"] = mark_safe(f"<script>setTimeout(() => location = '/robots.txt', {leaves[1]})</script>")  # noqa: S308
+        context["after"] = script(f"setTimeout(() => location = '/robots.txt', {leaves[1]})")
     if closes := re.search(r"closes-after-(\d+)$", case):
-        context["after"] = mark_safe(f"<script>setTimeout(() => close(), {closes[1]})</script>")  # noqa: S308
-    if library := re.search(r"library-([\w.]+)$", case):
-        context["after"] = mark_safe(f'<script src="/library/{library[1]}"></script>')  # noqa: S308
-        context["boost"] = "htmx" in library[1]
+        context["after"] = script(f"setTimeout(() => close(), {closes[1]})")
     html = engines["django"].from_string(PAGE).render(context, request)
     if case.endswith("left-before-the-script"):
         return StreamingHttpResponse(half_of(html))
-    return HttpResponse(html, headers=next((HEADERS[end] for end in HEADERS if case.endswith(end)), {}))
+    headers = next((HEADERS[end] for end in HEADERS if case.endswith(end)), {})
+    return HttpResponse(html, headers={**strict_policy(), **headers})
+
+
+def script(code: str) -> str:
+    return mark_safe(f"<script nonce=case>{code}</script>")  # noqa: S308 - it is the test's own
+
+
+def strict_policy() -> dict[str, str]:
+    """For the external form of the script: nothing inline, but the case's own script."""
+    settings = get_settings()
+    if not settings.EXTERNAL_SCRIPT:
+        return {}
+    cdn, api = ("", "") if settings.FIRST_PARTY else (settings.CDN_HOST, settings.API_HOST)
+    policy = f"default-src 'none'; script-src 'self' 'nonce-case' {cdn}; img-src 'self'; connect-src 'self' {api}"
+    return {"Content-Security-Policy": policy}
 
 
 def half_of(html: str) -> Iterator[str]:
     """The page up to the snippet; then nothing for longer than anybody waits."""
     yield html.partition("<script")[0] + " " * 2_000
     time.sleep(20)
-
-
-def library(request: HttpRequest, name: str) -> HttpResponse:
-    """A framework's script, from npm."""
-    return HttpResponse((NODE_MODULES / LIBRARIES[name]).read_bytes(), content_type="text/javascript")
-
-
-NODE_MODULES = Path(__file__).parents[2] / "node_modules"
-LIBRARIES = {
-    "htmx2": "htmx2/dist/htmx.js",
-    "htmx4": "htmx.org/dist/htmx.js",
-    "turbo": "@hotwired/turbo/dist/turbo.es2017-umd.js",
-}
 
 
 def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]:
@@ -142,7 +142,8 @@ urlpatterns = [
     ),
     path("caf\u00e9/", page, {"title": "Café", "name": "Café", "canonical": "https://shop.example/coffee/"}),
     path("s/", include("segment_fallback.urls")),
-    path("library/<str:name>", library),
+    path("to/", include("tests.e2e.navigated")),
+    path("", include("tests.e2e.pages")),
 ]
 
 app = Celery("e2e", broker=f"sqla+sqlite:///{DIR}/broker.sqlite3", set_as_current=False)

@@ -74,7 +74,7 @@ def visit(site: str, chromium: dict[str, Any], requests: int) -> list[int]:
     statuses: list[int] = []
 
     def answered(response: Response) -> None:
-        if "/e/v1/" in response.url:
+        if "/e/" in response.url:
             statuses.append(response.status)
 
     # Not the module's browser: while one runs, its event loop makes Django refuse queries.

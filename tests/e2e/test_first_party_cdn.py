@@ -55,10 +55,18 @@ window.heapDestination = function () {
 """
 
 
+MIDDLEWARE = """
+window.seenMiddleware = function (given) {
+  window.seen = (window.seen || []).concat("middleware " + given.payload.type());
+  given.next(given.payload);
+};
+"""
+
+
 def page(request: HttpRequest) -> HttpResponse:
     key = public_key()
     script = reverse("segment_fallback:script", args=[endpoint_names()[0], key])
-    values = {"KEY": key, "CDN": script.removesuffix(f"/{key}/main.js"), "SCRIPT": script}
+    values = {"KEY": key, "CDN": script.removesuffix(f"/{key}"), "SCRIPT": script}
     html = re.sub("KEY|CDN|SCRIPT", lambda found: json.dumps(values[found[0]]), PAGE)
     return HttpResponse(html)
 
@@ -105,6 +113,7 @@ def with_destinations(segment: LocalSegment) -> None:
             "Google Analytics": {"type": "browser", "versionSettings": {"version": "2.2.3"}},
             "Heap": {},
         },
+        "enabledMiddleware": {"@segment/seen": True},
         "plan": {"track": {"__default": {"enabled": True, "integrations": {}}}},
         "metrics": {"sampleRate": 1},
         "remotePlugins": [
@@ -125,6 +134,7 @@ def with_destinations(segment: LocalSegment) -> None:
         ),
         "/next-integrations/vendor/": Answer(status=200, headers=javascript, body="window.vendor = 1"),
         "/next-integrations/actions/heap/": Answer(status=200, headers=javascript, body=ACTION),
+        "/next-integrations/middleware/": Answer(status=200, headers=javascript, body=MIDDLEWARE),
     }
     for prefix, answer in answers.items():
         segment.answer_with(answer, path=prefix)
@@ -144,7 +154,7 @@ def visit(browser: Browser, site: str) -> tuple[Page, list[Request], list[dict[s
         route.fulfill(status=200, json={"success": True})
 
     tab.on("request", record)
-    tab.route("**/e/v1/*", api)
+    tab.route("**/e/*", api)
     tab.goto(site)
     tab.wait_for_function("window.analytics.initialized")
     for _ in range(100):
@@ -173,19 +183,21 @@ def test_library_works_with_nothing_but_the_sites_own_host(
     tab.close()
 
 
-def test_destinations_load_from_the_site_under_opaque_names(browser: Browser, site: str, segment: LocalSegment) -> None:
+def test_destinations_load_from_the_site_by_opaque_names(browser: Browser, site: str, segment: LocalSegment) -> None:
     with_destinations(segment)
     tab, requests, _ = visit(browser, site)
-    tab.wait_for_function("(window.seen || []).length >= 2")
-    assert sorted(tab.evaluate("seen")) == ["action page", "legacy page"]
+    tab.wait_for_function("(window.seen || []).length >= 3")
+    assert sorted(tab.evaluate("seen")) == ["action page", "legacy page", "middleware page"]
     assert tab.evaluate("vendor") == 1
     urls = [each.url for each in requests]
     assert {f"http://{urlsplit(url).netloc}" for url in urls} == {site}
-    assert not [url for url in urls if re.search("google|heap|analytics.js/v1", url)]
+    words = re.findall("[A-Za-z0-9]{2,}", " ".join(urlsplit(url).path.partition("/c/")[2] for url in urls))
+    assert not [word for word in words if not re.fullmatch(f"{public_key()}|[0-9a-f]{{8,}}|gz", word)]
     assert sorted(request.path for request in segment.requests if "bundle" not in request.path) == [
         f"/analytics.js/v1/{WRITE_KEY}/analytics.min.js",
         "/next-integrations/actions/heap/51855e573177634029a6.js",
         "/next-integrations/integrations/google-analytics/2.2.3/google-analytics.dynamic.js.gz",
+        "/next-integrations/middleware/seen/latest/seen.js.gz",
         "/next-integrations/vendor/commons.c42222c4cb2f8913500f.js.gz",
         f"/v1/projects/{WRITE_KEY}/settings",
     ]

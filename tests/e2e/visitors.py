@@ -73,7 +73,7 @@ class Visitor:
         """The URLs of ``script``, ``settings``, ``API`` or ``pixel``."""
         ours = re.escape(self.site.url) + r"/s/\w+"
         theirs = re.escape(self.segment.url)
-        first_party = {"script": r"/c/\w+/main\.js", "settings": "/c/v1/projects/", "API": "/e/v1/p$"}
+        first_party = {"script": r"/c/\w+$", "settings": r"/c/\w+/s$", "API": "/e/p$"}
         third_party = {"script": r"/analytics\.js/v1/", "settings": "/v1/projects/", "API": "/v1/p$"}
         if what == "pixel":
             return re.compile(ours + "/[pn]/")

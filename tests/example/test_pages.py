@@ -48,7 +48,7 @@ def site(settings: Settings, segment: LocalSegment, monkeypatch: pytest.MonkeyPa
 def test_page_has_one_snippet_last_in_its_head(site: Client, path: str) -> None:
     html = site.get(path).content.decode()
     assert html.count("analytics.min.js") == 1
-    assert html.count("<noscript><img") == 1
+    assert html.count("<noscript><picture") == 1
     assert html.split("</noscript>")[1].strip().startswith("</head>")
 
 
@@ -153,7 +153,7 @@ def test_live_page_says_so_when_segment_is_down(site: Client, segment: LocalSegm
 
 def test_hits_on_the_pixel_are_counted_and_wait(site: Client) -> None:
     html = site.get("/kiln/").content.decode()
-    pixel = html.partition('<noscript><img src="')[2].partition('"')[0]
+    pixel = html.partition('<img src="')[2].partition('"')[0]
     headers = {"referer": "http://127.0.0.1:8000/kiln/", "sec-fetch-site": "same-origin"}
     assert site.get(pixel, headers=headers)["Content-Type"] == "image/gif"
     data = site.get("/live/data/").json()

@@ -53,17 +53,19 @@ class Sender:
         content_type: str = "text/plain;charset=UTF-8",
         **headers: str | None,
     ) -> Any:
-        """To ``/e/v1/<kind>``, or for ``q`` to the endpoint for calls; bytes go as they are. A test client's answer."""
+        """To where `url_of` says; bytes go as they are. A test client's answer."""
         data = body if isinstance(body, bytes) else json.dumps(body).encode()
         named = {key.replace("_", "-"): value for key, value in headers.items()}
         return self.request(method, url_of(kind), data, named, content_type)
 
 
 def url_of(kind: str) -> str:
+    """``/e/<letter>``, where pages post, ``/e/v1/<kind>`` for longer kinds, and for ``q`` the endpoint for calls."""
     name = endpoint_names()[0]
     if kind == "q":
         return reverse("segment_fallback:calls", args=[name])
-    return reverse("segment_fallback:collect", args=[name, kind])
+    is_letter = len(kind) == 1 and kind.islower()
+    return reverse(f"segment_fallback:{'events' if is_letter else 'collect'}", args=[name, kind])
 
 
 def event(**more: Any) -> dict[str, Any]:

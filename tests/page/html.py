@@ -51,7 +51,7 @@ class _Parser(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.found.tags.append((tag, dict(attrs)))
-        if tag != "img":
+        if tag not in ("img", "source"):
             self.open.append(tag)
 
     def handle_endtag(self, tag: str) -> None:

@@ -40,7 +40,7 @@ def options(**keys: Any) -> dict[str, Any]:
 
 def test_render_gives_one_script_and_one_image() -> None:
     found = parse(render(Page("/")))
-    assert [tag for tag, _ in found.tags] == ["script", "noscript", "img"]
+    assert [tag for tag, _ in found.tags] == ["script", "noscript", "picture", "source", "img"]
     assert found.attributes("script") == {}
 
 
@@ -80,7 +80,7 @@ ABSENT = object()
         ({"CONSENT": {"CALLBACK": True}}, {"consent": {}}),
         ({"ENDPOINT_NAME": "x", "IDENTIFY": True}, {"me": "/s/x/w", "hint": hint_cookie()}),
         ({"ENDPOINT_NAME": "x", **FIRST_PARTY_KEYS}, {
-            "k": public_key(), "h": "/s/x/c", "u": f"/s/x/c/{public_key()}/main.js", "api": "/s/x/e/v1/",
+            "k": public_key(), "h": "/s/x/c", "u": f"/s/x/c/{public_key()}", "api": "/s/x/e/",
             "o": {"obfuscate": True, "useQueryString": False},
         }),
         ({"LOAD_OPTIONS": {"user": {"since": date(2025, 1, 2)}, "x": lazystr("y")}},
@@ -108,8 +108,11 @@ def test_render_without_noscript() -> None:
     assert [tag for tag, _ in parse(render(Page("/"), noscript=False)).tags] == ["script"]
 
 
-def test_render_without_noscript_where_only_code_knows_of_consent() -> None:
-    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", "CONSENT": {"CALLBACK": True}}):
+@pytest.mark.parametrize(
+    "keys", [{"CONSENT": {"CALLBACK": True}}, {"AUTOLOAD": False}, {"LOAD_OPTIONS": {"disable": True}}]
+)
+def test_render_without_noscript_where_only_code_knows_of_consent(keys: dict[str, Any]) -> None:
+    with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "wk", **keys}):
         assert [tag for tag, _ in parse(render(Page("/"))).tags] == ["script"]
 
 
@@ -148,7 +151,7 @@ def test_render_keeps_every_argument_data(text: str) -> None:
     with override_settings(SEGMENT_FALLBACK=keys):
         html = render(page, nonce=text)
         found = parse(html)
-    assert [tag for tag, _ in found.tags] == ["script", "noscript", "img"]
+    assert [tag for tag, _ in found.tags] == ["script", "noscript", "picture", "source", "img"]
     assert found.page_call == [text, text, page.properties]
     assert (found.config["k"], found.config["o"][text]) == (text, text)
     assert found.attributes("script") == {"nonce": text}

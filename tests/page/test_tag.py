@@ -93,7 +93,7 @@ def test_tag_takes_a_variable_for_data_and_not_for_markup() -> None:
 
 
 def test_tag_renders_script_and_noscript() -> None:
-    assert [name for name, _ in parse(tag()).tags] == ["script", "noscript", "img"]
+    assert [name for name, _ in parse(tag()).tags] == ["script", "noscript", "picture", "source", "img"]
 
 
 def test_tag_leaves_noscript_out_on_demand() -> None:

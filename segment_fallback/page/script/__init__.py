@@ -7,6 +7,7 @@ import hashlib
 from importlib import resources
 
 from segment_fallback.conf import Settings
+from segment_fallback.names import pads
 
 
 def parts(settings: Settings) -> tuple[str, ...]:
@@ -16,12 +17,18 @@ def parts(settings: Settings) -> tuple[str, ...]:
         "gpc": settings.HONOUR_GPC and not settings.HONOUR_DNT,
         "dnt": settings.HONOUR_DNT and not settings.HONOUR_GPC,
         "consent": settings.CONSENT,
+        "disable": not may_report(settings) or not settings.AUTOLOAD,
         "first_party": settings.FIRST_PARTY and not settings.EAGER,
         "eager": settings.EAGER,
         "identify": settings.IDENTIFY,
         "navigation": settings.NAVIGATION,
     }
     return tuple(name for name, on in wanted.items() if on)
+
+
+def may_report(settings: Settings) -> bool:
+    """Whether LOAD_OPTIONS do not switch analytics.js off."""
+    return settings.LOAD_OPTIONS.get("disable") is not True
 
 
 def inline(settings: Settings, config: str) -> str:
@@ -35,18 +42,23 @@ def external(settings: Settings) -> str:
 
 
 def digest(settings: Settings) -> str:
-    """Names what the file holds, so that caches may keep it for ever."""
-    return _digest(parts(settings))
+    """Names what the file holds, so that caches may keep it for ever; another name on every site."""
+    return _digest(parts(settings), pads()[0])
 
 
 @functools.cache
-def _digest(names: tuple[str, ...]) -> str:
-    return hashlib.sha256(_call(names, "").encode()).hexdigest()[:12]
+def _digest(names: tuple[str, ...], pad: str) -> str:
+    return hashlib.sha256(f"{pad}{_call(names, '')}".encode()).hexdigest()[:12]
 
 
 def _call(names: tuple[str, ...], config: str) -> str:
     again = "," + source("again") if "navigation" in names else ""
-    return f"({source('snippet')})({config},[{','.join(map(source, names))}]{again})"
+    return f"({source('snippet')})({config},[{','.join(map(_part, names))}]{again})"
+
+
+def _part(name: str) -> str:
+    # What page code may call before the part's turn comes must be there at once.
+    return f"({source(name)})()" if name == "consent" else source(name)
 
 
 @functools.cache

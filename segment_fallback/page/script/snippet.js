@@ -101,12 +101,12 @@ PART((config, parts, again) => {
           if (!view.x) core.sendPixel(view, leaving);
           view.x = 1;
         });
-        // Our own page calls, of six arguments, stay in the queue: with their messageId they may arrive by both ways.
+        // Our own page calls stay in the queue: with their messageId they may arrive by both ways.
         analytics
           .splice(0)
           .map((call) =>
-            (call[call.length - 1] || 0).__t && !call[6]
-              ? post({ i: newId(), d: Date.now(), a: call })
+            call.d && !(call[4] || 0).messageId
+              ? post({ i: newId(), d: call.d, a: call })
               : analytics.push(call)
           );
       });
@@ -131,7 +131,7 @@ PART((config, parts, again) => {
       keepalive: true,
       body: JSON.stringify({ k: config.k, c: [[call.i, Date.now() - call.d, call.a]] }),
     }).then(
-      (response) => response.status == 503 && keep(call),
+      (response) => response.status > 499 && keep(call),
       () => keep(call)
     );
   }
@@ -154,7 +154,12 @@ PART((config, parts, again) => {
     .map((method, index) => {
       analytics[method] = (...call) => {
         if (window.analytics.initialized) return window.analytics[method](...call);
-        analytics.push([method, ...call, ...(index < 6 ? [core.pageContext()] : [])]);
+        if (index < 6) {
+          call.push(core.pageContext());
+          call.d = Date.now();
+        }
+        call.unshift(method);
+        analytics.push(call);
         if (broken) core.fallBack();
         return analytics;
       };

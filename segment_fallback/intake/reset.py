@@ -1,0 +1,44 @@
+"""Makes the browser somebody new to us, as at a logout on a computer that several people use."""
+
+from __future__ import annotations
+
+from django.db import transaction
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.http.response import HttpResponseBase
+from django.views.decorators.csrf import csrf_exempt
+
+from segment_fallback.conf import Settings, get_settings
+from segment_fallback.intake import identity, verify
+from segment_fallback.intake.outcome import Refused
+from segment_fallback.intake.privacy import check_choices
+
+
+@csrf_exempt
+@transaction.non_atomic_requests
+def reset(request: HttpRequest, name: str) -> HttpResponse:
+    """204 for the visitor's own page, 403 for anybody else's. A script cannot do it: one of the cookies is HttpOnly."""
+    if request.method != "POST":
+        return HttpResponse(status=405, headers={"Allow": "POST"})
+    settings = get_settings()
+    response: HttpResponse
+    try:
+        verify.check_page(request, settings)
+    except Refused as refusal:
+        response = JsonResponse({"reason": refusal.outcome.value}, status=403)
+    else:
+        response = HttpResponse(status=204)
+        reset_identity(request, response, settings)
+    response["Cache-Control"] = "no-store"
+    response["X-Content-Type-Options"] = "nosniff"
+    response["Cross-Origin-Resource-Policy"] = "same-origin"
+    return response
+
+
+def reset_identity(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> None:
+    """Another anonymousId for a browser that has one; none at all where the visitor wants none, or with COOKIELESS."""
+    try:
+        check_choices(request, settings)
+        anew = not settings.COOKIELESS
+    except Refused:
+        anew = False
+    identity.forget(request, response, settings, anew=anew)

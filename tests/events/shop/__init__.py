@@ -1,0 +1,1 @@
+"""An app that has handlers, and a tracking plan."""
