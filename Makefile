@@ -28,7 +28,7 @@ lists: $(VENV)/dev-installed node_modules/.installed  ## what blockers' lists ma
 	$(BIN)/python -m tests.blockers $(LISTS) $(ARGS)
 
 tox: $(VENV)/dev-installed node_modules/.installed  ## the tests on every Python and Django that is here
-	$(BIN)/tox
+	$(BIN)/tox $(ARGS)
 
 lint: $(VENV)/dev-installed
 	$(BIN)/ruff check

@@ -81,7 +81,7 @@ def test_endpoint_is_answered_before_anything_else(get: Get, settings: Any) -> N
     settings.MIDDLEWARE = [OURS, f"{__name__}.unreachable"]
     response = get(pixel_url())
     assert (response.status_code, response.content) == (200, GIF)
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert outcomes() == {"token_missing": 1}
 
 

@@ -187,7 +187,7 @@ def gif(request: HttpRequest, outcome: Outcome) -> HttpResponse:
     elif outcome is Outcome.METHOD and request.method != "HEAD":
         response.status_code = 405
         response["Allow"] = "GET, HEAD, POST"
-    response["Cache-Control"] = "no-store"
+    response["Cache-Control"] = "private, no-store"
     response["X-Content-Type-Options"] = "nosniff"
     response["Cross-Origin-Resource-Policy"] = "same-origin"
     if django_settings.DEBUG:

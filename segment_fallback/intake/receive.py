@@ -119,7 +119,7 @@ class Reception:
         # With "no-store" Chromium keeps no record of a request whose answer nobody reads (first_party.js looks for it).
         # No cache keeps the answer to a POST that names no lifetime, so that cookies may be in it:
         # https://www.rfc-editor.org/rfc/rfc9110#section-9.3.3
-        response["Cache-Control"] = "private, no-cache" if Outcome.ACCEPTED in self.outcomes else "no-store"
+        response["Cache-Control"] = "private, no-cache" if Outcome.ACCEPTED in self.outcomes else "private, no-store"
         response["X-Content-Type-Options"] = "nosniff"
         if self._anonymous_id and self.outcome is Outcome.ACCEPTED:
             identity.keep_anonymous_id(self.request, response, self._anonymous_id, self.settings, minted=self._minted)

@@ -28,7 +28,7 @@ def reset(request: HttpRequest, name: str) -> HttpResponse:
     else:
         response = HttpResponse(status=204)
         reset_identity(request, response, settings)
-    response["Cache-Control"] = "no-store"
+    response["Cache-Control"] = "private, no-store"
     response["X-Content-Type-Options"] = "nosniff"
     response["Cross-Origin-Resource-Policy"] = "same-origin"
     return response

@@ -27,7 +27,7 @@ def who_am_i(request: HttpRequest, name: str) -> HttpResponse:
         response = JsonResponse({"userId": user_id})
         if user_id is None:
             login.clear_hint(response)  # forged, or of a session that has ended: nobody need ask again
-    response["Cache-Control"] = "no-store"
+    response["Cache-Control"] = "private, no-store"
     response["X-Content-Type-Options"] = "nosniff"
     response["Cross-Origin-Resource-Policy"] = "same-origin"
     return response

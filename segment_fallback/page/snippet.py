@@ -57,8 +57,8 @@ def csp_nonce(request: HttpRequest) -> str | None:
 def render_noscript(token: str) -> SafeString:
     """The pixel for browsers that run no scripts; the server mints its messageId.
 
-    Turbo and htmx parse the pages that they fetch as if there were no scripts, and there the image is one. Where scripts
-    run, ``picture`` shows something else, which is nothing.
+    Turbo and htmx parse the pages that they fetch as if there were no scripts, and there the image is one. Where
+    scripts run, ``picture`` shows something else, which is nothing.
     """
     url = reverse("segment_fallback:noscript", args=[endpoint_names()[0], token])
     # The page's own policy may hide the Referer by which the pixel knows its page.

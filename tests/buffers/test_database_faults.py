@@ -147,9 +147,9 @@ def test_puts_acks_and_counts_in_each_others_way_lose_nothing(buffer: DatabaseBu
                 shuffled.shuffle(items)
                 buffer.add_counts(dict(items))
 
-    at_once(work, 6)
+    at_once(work, 5)
     assert set(taken) | set(names(waiting(buffer))) == set(every)
-    assert buffer.counts() == dict.fromkeys(accepted, 50)
+    assert buffer.counts() == dict.fromkeys(accepted, 40)
 
 
 # what does not fit

@@ -28,8 +28,9 @@ class Case:
     act: Act
     views: int = 1
     lost: dict[str, str] = field(default_factory=dict)
-    hangs: str | None = None
-    """What of Segment hangs meanwhile: ``script`` or ``API``. Routes of the test's own would die with the tab."""
+    segment: str | None = None
+    """What Segment does meanwhile: ``script hangs``, ``API hangs`` or ``script missing``. Routes of the test's own
+    would die with the tab."""
     options: dict[str, object] = field(default_factory=dict)
 
 
@@ -239,10 +240,14 @@ CASES = [
     Case("pixel answers 503", functools.partial(pixel_does_not_work, handler=answered(503))),
     Case("network down", functools.partial(pixel_does_not_work, handler=blocked("internetdisconnected"))),
     *(
-        Case(f"left {ms} ms after the script began, {what} hanging", comes(f"-{mark}-leaves-after-{ms}"), hangs=what)
-        for what, mark in (("script", "script-hangs"), ("API", "api-hangs"))
-        for ms in (0, 10, 50, 200, 700)
+        Case(f"left {ms} ms after the page's script began, {what}", comes(f"-{mark}-leaves-after-{ms}"), segment=what)
+        for what, mark, moments in (
+            ("script hangs", "script-hangs", (0, 10, 50, 200, 700)),
+            ("API hangs", "api-hangs", (0, 10, 50, 200, 700)),
+            ("script missing", "script-missing", (10, 50)),
+        )
+        for ms in moments
     ),
-    Case("window closed by a script after 300 ms", closes_the_window, hangs="script"),
+    Case("window closed by a script after 300 ms", closes_the_window, segment="script hangs"),
     Case("left before the page's script began", leaves_before_the_script, lost=EVERYWHERE),
 ]  # fmt: skip

@@ -128,6 +128,9 @@ def application(environ: dict[str, Any], start_response: Any) -> Iterable[bytes]
     referer, url = environ.get("HTTP_REFERER", ""), environ["PATH_INFO"]
     if ("/c/" in url and "script-hangs" in referer) or ("/e/" in url and "api-hangs" in referer):
         time.sleep(20)
+    if "/c/" in url and "script-missing" in referer:
+        start_response("404 Not Found", [])
+        return [b""]
     answer: Iterable[bytes] = django_application()(environ, start_response)
     return answer
 

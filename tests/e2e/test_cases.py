@@ -20,6 +20,12 @@ from tests.e2e.conftest import Site, running_site
 from tests.e2e.table import write
 from tests.e2e.visitors import ARRIVES, COLUMNS, PATIENCE, SETTLED, Visitor
 
+SEGMENT = {
+    "script hangs": ("/analytics.js/v1/", Answer.hang(60)),
+    "API hangs": ("/v1/p", Answer.hang(60)),
+    "script missing": ("/analytics.js/v1/", Answer(status=404)),
+}
+"""How Segment's hosts behave; in first-party mode the site itself does (``project.application``)."""
 SIDE_BY_SIDE = 14
 """Cases that are played at the same time."""
 
@@ -39,8 +45,8 @@ def column(
 ) -> Column:
     column = Column(request.param)
     with running_site(tmp_path_factory.mktemp("site"), segment, **COLUMNS[column.name]) as site:
-        for hangs in (None, "script", "API"):
-            cases = [case for case in CASES if case.hangs == hangs]
+        for behaviour in (None, *SEGMENT):
+            cases = [case for case in CASES if case.segment == behaviour]
             for start in range(0, len(cases), SIDE_BY_SIDE):
                 play(cases[start : start + SIDE_BY_SIDE], column, browser, site, segment)
     if file := os.environ.get("PAGE_VIEWS_TABLE"):
@@ -50,11 +56,11 @@ def column(
 
 def play(cases: list[Case], column: Column, browser: Browser, site: Site, segment: LocalSegment) -> None:
     """Play the cases side by side, each with a visitor of its own, who leaves in the end."""
-    [hangs] = {case.hangs for case in cases}
+    [behaviour] = {case.segment for case in cases}
     segment.clear()
-    if hangs and column.name == "CDN":
-        path = {"script": "/analytics.js/v1/", "API": "/v1/p"}[hangs]
-        segment.answer_with(Answer.hang(60), times=None, path=path)
+    if behaviour and column.name == "CDN":
+        path, answer = SEGMENT[behaviour]
+        segment.answer_with(answer, times=None, path=path)
     visitors = {}
     for case in cases:
         slug = re.sub(r"\W+", "-", case.name.lower()).strip("-")

@@ -26,7 +26,7 @@ NAMES = [
     "cookies refused",
     "prerendered, then shown",
     "prerendered, never shown",
-    "left 50 ms after the script began, script hanging",
+    "left 50 ms after the page's script began, script hangs",
 ]
 OF_THE_TABLE = [case for case in CASES if case.name in NAMES]
 
@@ -38,8 +38,8 @@ def column(
     column = Column(request.param)
     keys = {**COLUMNS[column.name], "EXTERNAL_SCRIPT": True}
     with running_site(tmp_path_factory.mktemp("site"), segment, **keys) as site:
-        for hangs in (None, "script"):
-            play([case for case in OF_THE_TABLE if case.hangs == hangs], column, browser, site, segment)
+        for behaviour in (None, "script hangs"):
+            play([case for case in OF_THE_TABLE if case.segment == behaviour], column, browser, site, segment)
     return column
 
 

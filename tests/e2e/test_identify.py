@@ -178,4 +178,4 @@ def test_answer_is_kept_nowhere(site: Reception) -> None:
     log_in(guest, "ann")
     with guest.page.expect_response("**/w") as answer:
         guest.open()
-    assert answer.value.headers["cache-control"] == "no-store"
+    assert answer.value.headers["cache-control"] == "private, no-store"

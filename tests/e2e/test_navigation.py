@@ -14,12 +14,14 @@ from playwright.sync_api import Browser, Page
 from segment_fallback.testing import LocalSegment
 from tests.e2e.conftest import Site, running_site
 from tests.e2e.navigated import CANONICAL, TITLES
-from tests.e2e.visitors import ARRIVES, SETTLED, Visitor, blocked
+from tests.e2e.visitors import ARRIVES, Visitor, blocked
 
 COLUMNS: dict[str, dict[str, Any]] = {
     "CDN": {"NAVIGATION": "auto"},
-    "first party": {"NAVIGATION": "auto", "FIRST_PARTY": True, "HOLD": 3},
+    "first party": {"NAVIGATION": "auto", "FIRST_PARTY": True, "HOLD": 1},
 }
+SETTLED = 2_200
+"""Milliseconds in which beat flushes twice."""
 WALKS = [
     "turbo/head", "turbo/body", "turbo/first", "htmx2/head", "htmx2/body", "htmx4/head", "htmx4/body", "htmx4/first",
     "router/first", "late/first", "router/body",
@@ -183,16 +185,22 @@ def test_each_view_is_one_event_with_what_its_page_says(column: Column, how: str
         assert (event["context"]["library"]["name"] == "analytics.js") is not block
 
 
+@pytest.fixture(scope="module")
+def automatic(segment: LocalSegment, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    with running_site(tmp_path_factory.mktemp("site"), segment, **COLUMNS["CDN"]) as site:
+        yield site
+
+
 @pytest.fixture
 def go(
-    request: pytest.FixtureRequest, browser: Browser, segment: LocalSegment, column: Column
+    request: pytest.FixtureRequest, browser: Browser, segment: LocalSegment, automatic: Site
 ) -> Iterator[Callable[..., Walker]]:
     """Start a walk of the test's own."""
     with contextlib.ExitStack() as stack:
 
         def start(how: str, *, block: bool = True, page: str = "one") -> Walker:
-            case = f"{column.name}-{request.node.name}".replace(" ", "-").translate({ord(c): "-" for c in "[]/,"})
-            return stack.enter_context(walker(browser, column.site, segment, how, case, block=block)).start(page)
+            case = request.node.name.replace(" ", "-").translate({ord(c): "-" for c in "[]/,"})
+            return stack.enter_context(walker(browser, automatic, segment, how, case, block=block)).start(page)
 
         yield start
 
@@ -255,12 +263,13 @@ def test_pages_of_a_router_that_are_passed_quickly_are_views(go: Callable[..., W
     assert [event["properties"]["path"].split("/")[-2] for event in events] == ["first", "two", "three", "two"]
 
 
-@pytest.mark.parametrize("how", ["turbo/head", "htmx2/body", "htmx4/body"])
+@pytest.mark.parametrize("how", ["htmx2/body", "htmx4/body"])  # Turbo changes the URL before the page has come
 def test_page_that_never_came_is_no_view(go: Callable[..., Walker], how: str) -> None:
     walker = go(how)
     walker.page.wait_for_timeout(SHOWN)
     walker.page.click("#slow")
     walker.page.wait_for_timeout(SHOWN)
+    walker.leave()
     assert walker.paths(1) == ["one"]
 
 

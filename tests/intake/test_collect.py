@@ -278,7 +278,7 @@ def test_refused_request(page: Sender, kind: str, change: dict[str, Any], outcom
     assert waiting() == []
     assert outcomes() == {outcome.value: 1}
     assert response["X-Segment-Fallback"] == outcome.value
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert not response.cookies
     if kind == "q":
         assert (response.status_code, response.content) == (405 if outcome is Outcome.METHOD else 204, b"")

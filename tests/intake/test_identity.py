@@ -338,7 +338,7 @@ def test_reset_makes_the_browser_somebody_new() -> None:
     client = Client()
     before = hit(client).cookies[TWIN].value
     response = reset(client)
-    assert (response.status_code, response.content, response["Cache-Control"]) == (204, b"", "no-store")
+    assert (response.status_code, response.content, response["Cache-Control"]) == (204, b"", "private, no-store")
     after = response.cookies[TWIN].value
     assert proven(client) == after != before
     assert response.cookies[TWIN]["max-age"] == response.cookies[id_cookies()[0]]["max-age"] == 365 * DAY
@@ -384,7 +384,7 @@ def test_reset_is_for_pages_of_the_site(headers: dict[str, str], reason: str) ->
     hit(client)
     response = reset(client, **headers)
     assert (response.status_code, response.json(), len(response.cookies)) == (403, {"reason": reason}, 0)
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
 
 
 @pytest.mark.parametrize("early", [True, False], ids=["early", "routed"])

@@ -53,7 +53,7 @@ def test_visit_is_accepted_and_waits_in_the_buffer(method: str) -> None:
 
     assert (response.status_code, response.content) == (200, GIF)
     assert response["Content-Type"] == "image/gif"
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert response["X-Segment-Fallback"] == "accepted"
     assert outcomes() == {"accepted": 1}
     assert len(waiting()) == 1
@@ -289,7 +289,7 @@ def test_refused(visit: Visit, outcome: Outcome) -> None:
     assert waiting() == []
     assert outcomes() == {outcome.value: 1}
     assert response["X-Segment-Fallback"] == outcome.value
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert response.content == (b"" if visit.method == "HEAD" else GIF)
     assert response.status_code == (405 if outcome is Outcome.METHOD and visit.method != "HEAD" else 200)
 
@@ -484,7 +484,7 @@ def test_browser_is_asked_to_try_again_when_buffer_and_spool_are_down(
 
     assert (response.status_code, response.content) == (503, b"")
     assert response["X-Segment-Fallback"] == "unavailable"
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert "secret title" not in caplog.text
 
 

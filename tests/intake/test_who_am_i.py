@@ -167,7 +167,7 @@ def test_answer_is_the_user_of_the_session(browser: Browser) -> None:
     browser.get("/in/ann/")
     response = ask(browser)
     assert json.loads(response.content) == {"userId": str(User.objects.get(username="ann").pk)}
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert response["Cross-Origin-Resource-Policy"] == "same-origin"
     assert not response.cookies
 
@@ -206,7 +206,7 @@ def test_other_page_is_refused(browser: Browser, headers: dict[str, str], reason
     browser.get("/in/ann/")
     response = ask(browser, **headers)
     assert (response.status_code, json.loads(response.content)) == (403, {"reason": reason})
-    assert response["Cache-Control"] == "no-store"
+    assert response["Cache-Control"] == "private, no-store"
     assert not response.has_header("Access-Control-Allow-Origin")
 
 

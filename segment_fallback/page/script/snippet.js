@@ -46,8 +46,8 @@ PART((config, parts, again) => {
         const failure = event.failedDelivery();
         if (
           failure
-            ? failure.reason.type != "middleware_cancellation"
-            : event.logs().some((log) => /^Error sending/.test(log.message))
+            ? !/middleware/.test(failure.reason.type) // else "middleware_cancellation"
+            : event.logs().some((log) => /sending/.test(log.message))
         )
           core.fallBack();
         else core.settle(view, failure);
@@ -83,8 +83,11 @@ PART((config, parts, again) => {
       else data += "/" + view.t;
       data = path + "/" + data;
       // A browser may cancel an image that a page starts just before it is left; a beacon it sends.
-      if (!(leaving && navigator.sendBeacon(data))) {
+      view.x = leaving && navigator.sendBeacon(data);
+      if (!view.x) {
         const image = new Image();
+        view.s = 1;
+        image.onload = () => (view.x = 1);
         image.onerror = () => keep(view);
         image.referrerPolicy = "same-origin";
         image.src = data;
@@ -97,10 +100,7 @@ PART((config, parts, again) => {
       if ((window.analytics.settings || 0).writeKey === "") return;
       broken = 1;
       attempt(() => {
-        views.map((view) => {
-          if (!view.x) core.sendPixel(view, leaving);
-          view.x = 1;
-        });
+        views.map((view) => view.x || (view.s && !leaving) || core.sendPixel(view, leaving));
         // Our own page calls stay in the queue: with their messageId they may arrive by both ways.
         analytics
           .splice(0)
@@ -189,7 +189,7 @@ PART((config, parts, again) => {
       attempt(() => {
         const waiting = localStorage[config.c];
         delete localStorage[config.c];
-        JSON.parse(waiting).map((item) => (item.a ? post : core.sendPixel)(item));
+        JSON.parse(waiting).map((item) => (item.a ? post(item) : (views.push(item), core.sendPixel(item))));
       });
     };
     if (document.prerendering) document.addEventListener("prerenderingchange", next);
