@@ -69,7 +69,8 @@ class Visit:
 def pixel(request: HttpRequest, name: str, message_id: str, data: str, token: str | None = None) -> HttpResponse:
     """A page view that the page's script reports.
 
-    The page's token comes as the cookie of this very URL; where cookies are refused, at the end of the URL.
+    The page's token comes as the cookie of this very URL, which only a page of ours can set, and at the end of the URL,
+    because the cookie may be refused, or come too late.
     """
     cookies = (request.COOKIES.get(cookie) for cookie in endpoint_names())
     cookie = next(filter(None, cookies), None)

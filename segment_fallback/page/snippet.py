@@ -86,6 +86,8 @@ def configuration(page: Page, token: str) -> dict[str, Any]:
         "c": name,
         "w": round(settings.PATIENCE * 1000),
     }
+    if settings.COOKIELESS:
+        config["n"] = 1
     if settings.AUTOLOAD:
         config["o"] = normalise(load_options(settings, source.api_host))
     if settings.FIRST_PARTY:

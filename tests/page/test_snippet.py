@@ -72,6 +72,8 @@ ABSENT = object()
         ({"CDN_HOST": "http://localhost:8001"}, {"h": "http://localhost:8001"}),
         ({"ENDPOINT_NAME": "x"}, {"c": "x", "b": "/s/x/"}),
         ({"AUTOLOAD": False}, {"o": ABSENT}),
+        ({"COOKIELESS": True}, {"n": 1}),
+        ({}, {"n": ABSENT}),
         ({"NAVIGATION": "auto"}, {"auto": 1}),
         ({"NAVIGATION": "manual"}, {"auto": ABSENT}),
         ({"CONSENT": {"COOKIE": "c", "VALUE": "yes"}}, {"consent": {"n": "c", "v": "yes"}}),

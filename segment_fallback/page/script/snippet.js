@@ -10,7 +10,7 @@
  *   o  options of analytics.load; without, the page's own code calls it (through a consent wrapper, say)
  *   a  arguments of analytics.page: category, name, properties
  *   b  where our URLs are: p/ is the pixel's, q for other calls
- *   t  page token; c names its cookie, and what is kept in localStorage
+ *   t  page token; c names its cookie, and what is kept in localStorage; with n there is no cookie
  *   w  milliseconds to wait for analytics.js
  *
  * parts: what not every page needs, each a function of (next, config, core) in a file of its own beside this one.
@@ -63,7 +63,7 @@ PART((config, parts, again) => {
     sendPixel(view, leaving) {
       const path = config.b + "p/" + view.i;
       // None of these has a line break in it. What is too long loses its end: gunicorn takes a line of 4,094 bytes.
-      let data = [
+      const lines = [
         Date.now() - view.d,
         Intl.DateTimeFormat().resolvedOptions().timeZone,
         view.m,
@@ -72,25 +72,25 @@ PART((config, parts, again) => {
         view.p.s,
         view.p.r,
       ].join("\n");
-      data = btoa(unescape(encodeURIComponent(data)))
-        .slice(0, 3e3)
+      const data = btoa(unescape(encodeURIComponent(lines)))
+        .slice(0, 3900 - view.t.length)
         .replace(/\//g, "_");
-      // A cookie would not go along from a frame of another site's.
-      if (navigator.cookieEnabled && self == top)
+      const url = path + "/" + data + "/" + view.t;
+      // The cookie proves that a page of ours asks, where the page hides the Referer. It may be refused, and Chromium
+      // may send the request before it has the cookie: so the token is in the URL, too.
+      if (!config.n)
         document.cookie =
           `${config.c}=${view.t};path=${path};max-age=60;samesite=strict` +
           (location.protocol[5] ? ";secure" : ""); // "https:"
-      else data += "/" + view.t;
-      data = path + "/" + data;
       // A browser may cancel an image that a page starts just before it is left; a beacon it sends.
-      view.x = leaving && navigator.sendBeacon(data);
+      view.x = leaving && navigator.sendBeacon(url);
       if (!view.x) {
         const image = new Image();
         view.s = 1;
         image.onload = () => (view.x = 1);
         image.onerror = () => keep(view);
         image.referrerPolicy = "same-origin";
-        image.src = data;
+        image.src = url;
       }
     },
 
