@@ -69,7 +69,7 @@ def with_script(script: str, *, block: bool = True) -> Act:
 NO_OP = "window.analytics={%spage(){},track(){},identify(){},ready(){},on(){},load(){}}"
 FAKE_FETCH = """
 const real = window.fetch;
-window.fetch = (url, ...rest) => /\\/v1\\/p$/.test(url) ? Promise.resolve(new Response("{}")) : real(url, ...rest);
+window.fetch = (url, ...rest) => /\\/(v1|e)\\/p$/.test(url) ? Promise.resolve(new Response("{}")) : real(url, ...rest);
 """
 # What a page sees where the browser is set to block cookies; headless Chromium has no such setting.
 NO_COOKIES = """
@@ -94,6 +94,7 @@ def referrer_policy(visitor: Visitor) -> Generator[None]:
 
 
 def closes_the_window(visitor: Visitor) -> Generator[None]:
+    visitor.case += "-script-hangs"
     visitor.open(f"{visitor.site.url}/robots.txt")
     with visitor.context.expect_page() as popup:
         visitor.page.evaluate(f"popup = window.open({visitor.url!r})")
