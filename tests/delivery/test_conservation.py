@@ -50,7 +50,7 @@ def event(name: str) -> Event:
 
 def malformed_hit(number: int) -> Visit:
     """Each third has another fault."""
-    return [Visit(data="----"), Visit(data="e30"), Visit(message_id="not-ours")][number % 3]
+    return [Visit(data="____"), Visit(data="e30"), Visit(message_id="not-ours")][number % 3]
 
 
 @pytest.mark.django_db
