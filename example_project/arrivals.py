@@ -64,7 +64,7 @@ def one_event_each(messages: list[dict[str, Any]]) -> list[dict[str, Any]]:
 def outcomes() -> list[dict[str, Any]]:
     """How hits ended at the site's own pixel, over all hours."""
     totals: Counter[tuple[str, str]] = Counter()
-    for (_hour, way, outcome), count in buffers["default"].counts().items():
+    for (_hour, way, outcome), count in buffers["default"].outcome_counts().items():
         totals[way, outcome] += count
     return [
         {"way": way, "label": WAYS.get(way, way), "outcome": word, "count": count, "meaning": MEANINGS.get(word, "")}

@@ -107,11 +107,25 @@ def encode(
         raise InvalidMessage("no_id", "a message needs a userId or an anonymousId")
     if kind == "track" and not plain.get("event"):
         raise InvalidMessage("no_event", "a track message needs an event name")
-    text = json.dumps(plain, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    # Type and event first: there ``label`` finds them without parsing the rest.
+    head = {"type": kind, "event": plain["event"]} if kind == "track" else {"type": kind}
+    text = json.dumps({**head, **plain}, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     body = text.encode()
     if len(body) > MAX_MESSAGE_BYTES:
         raise InvalidMessage("size", f"a message may have {MAX_MESSAGE_BYTES} bytes of JSON, this one has {len(body)}")
     return Message(message_id, body, way, provisional, hold, source)
+
+
+_LABEL = re.compile(rb'\{"type":"([a-z]+)"(?:,"event":("(?:[^"\\]|\\.)*"))?')
+
+
+def label(body: bytes) -> tuple[str, str]:
+    """The type of an encoded message, and the event of a track call; both empty where the body is not of ``encode``."""
+    found = _LABEL.match(body)
+    if found is None:
+        return "", ""
+    kind, event = found.groups()
+    return kind.decode(), json.loads(event) if event and kind == b"track" else ""
 
 
 def normalise(value: Any) -> Any:

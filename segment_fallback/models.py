@@ -6,6 +6,14 @@ from django.db import models
 from django.db.backends.base.base import BaseDatabaseWrapper
 
 
+class ExactCharField(models.CharField):  # type: ignore[type-arg]
+    """A text told apart character by character, also by MySQL and MariaDB, which by default ignore case."""
+
+    def db_type(self, connection: BaseDatabaseWrapper) -> str | None:
+        kind = super().db_type(connection)
+        return f"{kind} CHARACTER SET utf8mb4 COLLATE utf8mb4_bin" if connection.vendor == "mysql" else kind
+
+
 class MessageIdField(models.CharField):  # type: ignore[type-arg]
     """A messageId: ASCII, told apart byte by byte, also by MySQL and MariaDB, which by default ignore case."""
 
@@ -60,6 +68,9 @@ class Lease(models.Model):
     not_before = models.BigIntegerField(default=0)
     failures = models.PositiveIntegerField(default=0)
     doubts = models.TextField(blank=True, default="", help_text="JSON: messageId to milliseconds since 1970.")
+    flushed = models.BigIntegerField(default=0)
+    error = models.CharField(max_length=200, blank=True, default="")
+    error_at = models.BigIntegerField(default=0)
 
     def __str__(self) -> str:
         return f"part {self.part}"
@@ -79,6 +90,23 @@ class OutcomeCount(models.Model):
 
     def __str__(self) -> str:
         return f"{self.hour} {self.way} {self.outcome}: {self.count}"
+
+
+class EventCount(models.Model):
+    """How many messages were delivered, by the hour in which they were accepted, way, type and event."""
+
+    id = models.BigAutoField(primary_key=True)
+    hour = models.BigIntegerField(help_text="Start of the hour, in seconds since 1970 (UTC).")
+    way = models.CharField(max_length=10)
+    type = models.CharField(max_length=10)
+    event: models.CharField[str, str] = ExactCharField(max_length=100, blank=True, default="")
+    count = models.PositiveBigIntegerField(default=0)
+
+    class Meta:
+        constraints = [models.UniqueConstraint(fields=["hour", "way", "type", "event"], name="segment_event_once")]
+
+    def __str__(self) -> str:
+        return f"{self.hour} {self.way} {self.type} {self.event}: {self.count}"
 
 
 class PendingEvent(models.Model):

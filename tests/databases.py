@@ -11,7 +11,7 @@ from django.core.management import call_command
 from django.db import connections
 from pytest_django import DjangoDbBlocker
 
-from segment_fallback.models import DeadLetter, Lease, OutcomeCount, WaitingMessage
+from segment_fallback.models import DeadLetter, EventCount, Lease, OutcomeCount, WaitingMessage
 
 # Django's backend for MariaDB imports MySQLdb; this one needs no compiler.
 pymysql.install_as_MySQLdb()
@@ -35,5 +35,5 @@ def database(
 
 def empty(alias: str) -> None:
     """Delete all rows of ours."""
-    for model in (WaitingMessage, DeadLetter, Lease, OutcomeCount):
+    for model in (WaitingMessage, DeadLetter, Lease, OutcomeCount, EventCount):
         model._default_manager.using(alias).all().delete()

@@ -10,13 +10,14 @@ import abc
 import functools
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.buffers.group_commit import GroupCommit
-from segment_fallback.conf import DEFAULT_SOURCE
+from segment_fallback.conf import DAY, DEFAULT_SOURCE
 from segment_fallback.message import Message
 
 if TYPE_CHECKING:
@@ -25,9 +26,17 @@ if TYPE_CHECKING:
 SPOOL = -1
 """The part whose lease says who drains the spool."""
 
-Counts = Mapping[tuple[int, str, str], int]
+ARCHIVE = -2
+"""The part that stands for the archive: nobody claims it, but what fails there is noted."""
+
+OutcomeCounts = Mapping[tuple[int, str, str], int]
 """(start of the hour in seconds since 1970, way, outcome) → number of hits."""
 
+EventCounts = Mapping[EventKey, int]
+"""How many messages were delivered, by event, hour and way."""
+
+KEEP_COUNTS = 400 * DAY
+"""Seconds for which counts are kept: a year, and a month to compare it with."""
 
 MAX_BACK_OFF = 300.0
 """Seconds: the longest for which a flush backs off. Segment's SDKs honour a Retry-After up to that."""
@@ -50,6 +59,9 @@ class Waiting:
     source: str = DEFAULT_SOURCE
 
 
+Sendable = TypeVar("Sendable", Message, Waiting)
+
+
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
     """A message that was given up. ``attempts`` is how often it was sent; ``buried`` in milliseconds since 1970."""
@@ -68,6 +80,24 @@ class Limits:
     max_count: int = 2_500
     envelope: int = 200
     """Bytes that the batch's JSON needs around the messages."""
+
+
+@dataclass(frozen=True, slots=True)
+class LeaseState:
+    """What is known of a part. Times in milliseconds since 1970; 0 is never."""
+
+    part: int
+    """Or SPOOL, or ARCHIVE."""
+    owner: str = ""
+    expires: int = 0
+    not_before: int = 0
+    """Nobody tries before then."""
+    failures: int = 0
+    """How many flushes have failed since one last delivered; of ARCHIVE, how many messages it lacks."""
+    flushed: int = 0
+    """When a flush last ended without trouble, also one that found nothing to send."""
+    error: str = ""
+    error_at: int = 0
 
 
 class LeaseLost(Exception):
@@ -119,6 +149,22 @@ class Buffer(abc.ABC):
         """When the oldest waiting message was accepted, in milliseconds since 1970."""
 
     @abc.abstractmethod
+    def waiting_messages(self) -> Iterator[Waiting]:
+        """All that wait, in any order. Nobody is kept from sending them meanwhile."""
+
+    @abc.abstractmethod
+    def discard(self, message_ids: Sequence[str]) -> int:
+        """Forget these waiting messages, undelivered; how many there were of them."""
+
+    @abc.abstractmethod
+    def leases(self) -> list[LeaseState]:
+        """What is known of each part that was ever claimed, and of SPOOL and ARCHIVE."""
+
+    @abc.abstractmethod
+    def note_failure(self, part: int, error: str, number: int = 1) -> None:
+        """Remember what went wrong where nobody holds a claim, and add to the part's failures."""
+
+    @abc.abstractmethod
     def bury(self, messages: Sequence[Message], reason: str) -> None:
         """Keep the messages as dead letters, without that they ever wait. Raises BufferUnavailable."""
 
@@ -131,12 +177,20 @@ class Buffer(abc.ABC):
         """Forget these dead letters; how many there were of them."""
 
     @abc.abstractmethod
-    def add_counts(self, counts: Counts) -> None:
+    def add_outcome_counts(self, counts: OutcomeCounts) -> None:
         """Add to the counts of outcomes."""
 
     @abc.abstractmethod
-    def counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
-        """The counts of outcomes of all hours from ``since`` (seconds since 1970)."""
+    def outcome_counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
+        """The counts of outcomes of all hours from ``since`` (seconds since 1970), of KEEP_COUNTS at most."""
+
+    @abc.abstractmethod
+    def event_counts(self, since: int = 0) -> dict[EventKey, int]:
+        """How many messages accepted from ``since`` (seconds since 1970) were delivered, of KEEP_COUNTS at most."""
+
+    @abc.abstractmethod
+    def set_event_counts(self, hour: int, counts: EventCounts) -> None:
+        """Replace all counts of one hour by these."""
 
     def check(self) -> list[CheckMessage]:
         """What is wrong with this buffer's set-up, for ``manage.py check``. Does not connect."""
@@ -168,7 +222,7 @@ class Claim(abc.ABC):
 
     @abc.abstractmethod
     def ack(self, batch: Sequence[Waiting]) -> None:
-        """These were delivered: forget them."""
+        """These were delivered: forget them, and count them by event, hour and way."""
 
     @abc.abstractmethod
     def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
@@ -192,24 +246,16 @@ class Claim(abc.ABC):
         """Write ``doubts`` beside the lease."""
 
     @abc.abstractmethod
-    def back_off(self, seconds: float) -> None:
-        """Let go of the part, and let nobody try before then. MAX_BACK_OFF at most."""
+    def back_off(self, seconds: float, error: str = "") -> None:
+        """Let go of the part because of this error, and let nobody try before then. MAX_BACK_OFF at most."""
 
     @abc.abstractmethod
-    def release(self) -> None:
-        """Let go of the part, if it is still ours."""
+    def release(self, *, flushed: bool = True) -> None:
+        """Let go of the part, if it is still ours. ``flushed``: without trouble."""
 
     def batches(self, limits: Limits = Limits()) -> Iterator[list[Waiting]]:
         """The waiting messages in batches that Segment accepts, each for one source."""
-        open_batches: dict[str, tuple[list[Waiting], int]] = {}
-        for message in self.messages():
-            batch, size = open_batches.get(message.source, ([], limits.envelope))
-            if batch and (size + len(message.body) + 1 > limits.max_bytes or len(batch) >= limits.max_count):
-                yield batch
-                batch, size = [], limits.envelope
-            batch.append(message)
-            open_batches[message.source] = batch, size + len(message.body) + 1
-        yield from (batch for batch, _ in open_batches.values())
+        return in_batches(self.messages(), limits)
 
     def __enter__(self) -> Claim:
         return self
@@ -217,7 +263,25 @@ class Claim(abc.ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.release()
+        self.release(flushed=error is None)
+
+
+def one_line(text: str) -> str:
+    """At most 200 characters that every store takes: databases refuse NUL, or what their character set has not."""
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text[:200])
+
+
+def in_batches(messages: Iterable[Sendable], limits: Limits = Limits()) -> Iterator[list[Sendable]]:
+    """The messages, in their order, in batches that Segment accepts, each for one source."""
+    open_batches: dict[str, tuple[list[Sendable], int]] = {}
+    for message in messages:
+        batch, size = open_batches.get(message.source, ([], limits.envelope))
+        if batch and (size + len(message.body) + 1 > limits.max_bytes or len(batch) >= limits.max_count):
+            yield batch
+            batch, size = [], limits.envelope
+        batch.append(message)
+        open_batches[message.source] = batch, size + len(message.body) + 1
+    yield from (batch for batch, _ in open_batches.values())
 
 
 def unsent(message: Message, key: Any = None) -> Waiting:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import json
 import random
 import time
 import zlib
@@ -12,31 +11,30 @@ from typing import TypeVar
 
 from django.core import checks
 from django.db import DatabaseError, InterfaceError, connections, router, transaction
-from django.db.models import F, Min, Q, QuerySet
+from django.db.models import F, QuerySet
 
 from segment_fallback import models
+from segment_fallback.buffers import database_counts
 from segment_fallback.buffers.base import (
-    FAR_AHEAD,
-    MAX_BACK_OFF,
     Buffer,
-    Claim,
-    Counts,
     DeadLetter,
-    LeaseLost,
+    EventCounts,
+    LeaseState,
+    OutcomeCounts,
     Waiting,
-    is_due,
     now_ms,
+    one_line,
     unsent,
 )
+from segment_fallback.buffers.database_claim import PAGE, DatabaseClaim, as_waiting
+from segment_fallback.buffers.database_counts import OutcomeKey
+from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message, Way
-from segment_fallback.models import Lease, OutcomeCount, WaitingMessage
+from segment_fallback.models import EventCount, Lease, OutcomeCount, WaitingMessage
 
 Result = TypeVar("Result")
 Row = TypeVar("Row", WaitingMessage, models.DeadLetter)
-
-PAGE = 500
-"""Rows that one statement reads or deletes: below the 999 variables that SQLite takes by default."""
 
 COLLISIONS: frozenset[str | int] = frozenset({"40001", "40P01", 1020, 1213, "database is locked"})
 """Two transactions were in each other's way, and one was ended: PostgreSQL's serialization failure and deadlock,
@@ -128,38 +126,68 @@ class DatabaseBuffer(Buffer):
         first = self.waiting.order_by("id")[:1]
         return next((row.created for row in self.run(lambda: list(first.only("created")))), None)
 
+    def waiting_messages(self) -> Iterator[Waiting]:
+        return map(as_waiting, self.pages(self.waiting))
+
+    def discard(self, message_ids: Sequence[str]) -> int:
+        return self._delete(self.waiting, message_ids)
+
+    def leases(self) -> list[LeaseState]:
+        return [
+            LeaseState(
+                row.part,
+                row.owner,
+                row.expires,
+                row.not_before,
+                row.failures,
+                row.flushed,
+                row.error,
+                row.error_at,
+            )
+            for row in self.run(lambda: list(Lease.objects.using(self.using).order_by("part")))
+        ]
+
+    def note_failure(self, part: int, error: str, number: int = 1) -> None:
+        leases = Lease.objects.using(self.using)
+
+        def note() -> None:
+            lease, _ = leases.get_or_create(part=part)
+            failed = {"error": one_line(error), "error_at": now_ms()}
+            leases.filter(pk=lease.pk).update(failures=F("failures") + number, **failed)
+
+        self.run(note)
+
     def bury(self, messages: Sequence[Message], reason: str) -> None:
         DatabaseClaim(self, 0, 0).bury([unsent(m) for m in messages], reason, 0)
 
     def dead_letters(self) -> Iterator[DeadLetter]:
         for row in self.pages(self.dead):
-            yield DeadLetter(_waiting(row), row.reason, row.attempts, row.buried)
+            yield DeadLetter(as_waiting(row), row.reason, row.attempts, row.buried)
 
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
+        return self._delete(self.dead, message_ids)
+
+    def _delete(self, table: QuerySet[Row], message_ids: Sequence[str]) -> int:
         removed = 0
         for start in range(0, len(message_ids), PAGE):
-            chosen = self.dead.filter(message_id__in=message_ids[start : start + PAGE])
+            chosen = table.filter(message_id__in=message_ids[start : start + PAGE])
             removed += self.run(chosen.delete)[0]
         return removed
 
-    def add_counts(self, counts: Counts) -> None:
+    def add_outcome_counts(self, counts: OutcomeCounts) -> None:
         """Add to the counts. Where the connection is lost at the very end they may be added twice."""
-        table = OutcomeCount.objects.using(self.using)
+        keyed = {OutcomeKey(*key): number for key, number in counts.items()}
+        self.run(lambda: self.atomically(lambda: database_counts.add(self, OutcomeCount, keyed)))
 
-        def add() -> None:
-            with transaction.atomic(using=self.using):
-                # Sorted: two processes that change the same rows in different orders would wait for each other.
-                for (hour, way, outcome), number in sorted(counts.items()):
-                    key = {"hour": hour, "way": way, "outcome": outcome}
-                    if not table.filter(**key).update(count=F("count") + number):
-                        table.get_or_create(**key)
-                        table.filter(**key).update(count=F("count") + number)
+    def outcome_counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
+        return {(row.hour, row.way, row.outcome): row.count for row in database_counts.read(self, OutcomeCount, since)}
 
-        self.run(add)
+    def event_counts(self, since: int = 0) -> dict[EventKey, int]:
+        rows = database_counts.read(self, EventCount, since)
+        return {EventKey(row.hour, row.way, row.type, row.event): row.count for row in rows}
 
-    def counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
-        rows = self.run(lambda: list(OutcomeCount.objects.using(self.using).filter(hour__gte=since)))
-        return {(row.hour, row.way, row.outcome): row.count for row in rows}
+    def set_event_counts(self, hour: int, counts: EventCounts) -> None:
+        database_counts.replace(self, hour, counts)
 
     def check(self) -> list[checks.CheckMessage]:
         if self._using is None or self._using in connections:
@@ -191,6 +219,11 @@ class DatabaseBuffer(Buffer):
             if len(page) < PAGE:
                 return
             last = page[-1].pk
+
+    def atomically(self, work: Callable[[], Result]) -> Result:
+        """The work's result, in a transaction or a savepoint of its own."""
+        with transaction.atomic(using=self.using):
+            return work()
 
     def run(self, work: Callable[[], Result]) -> Result:
         """The work's result; the database's errors as ours.
@@ -228,110 +261,3 @@ def _is_collision(error: Exception) -> bool:
     driver = error.__cause__
     codes = (getattr(driver, "sqlstate", None), getattr(driver, "pgcode", None), *error.args[:1])
     return not COLLISIONS.isdisjoint(codes)
-
-
-class DatabaseClaim(Claim):
-    """The lease is one row a part, taken by one conditional UPDATE."""
-
-    def __init__(self, buffer: DatabaseBuffer, part: int, lease: float) -> None:
-        super().__init__(part, lease)
-        self._buffer = buffer
-
-    @property
-    def _row(self) -> QuerySet[Lease]:
-        row: QuerySet[Lease] = Lease.objects.using(self._buffer.using).filter(part=self.part)
-        return row
-
-    def take(self) -> bool:
-        """Whether the part is ours now."""
-        now = now_ms()
-        far_ahead = now + round(FAR_AHEAD * 1000)
-        # "owner": the first answer may have been lost, and this be the second try.
-        free = Q(expires__lte=now) | Q(expires__gt=far_ahead) | Q(owner=self.owner)
-        may_try = Q(not_before__lte=now) | Q(not_before__gt=far_ahead)
-        taken = self._row.filter(free & may_try).update(owner=self.owner, expires=now + self._duration)
-        if not taken and not self._row.exists():
-            Lease.objects.using(self._buffer.using).get_or_create(part=self.part)
-            return self.take()
-        if taken:
-            self.failures, doubts = self._row.values_list("failures", "doubts")[0]
-            self.doubts = json.loads(doubts) if doubts else {}
-        return bool(taken)
-
-    @property
-    def _duration(self) -> int:
-        return round(self.lease * 1000)
-
-    def messages(self) -> Iterator[Waiting]:
-        now = now_ms()
-        waiting, part = self._buffer.waiting, self.part
-        while True:
-            for row in self._buffer.pages(waiting.filter(part=part)):
-                if is_due(row.not_before, now):
-                    yield _waiting(row)
-            if self.part < self._buffer.parts - 1:
-                return
-            # The last part's flusher sends what was put while there were more parts: one by one, as the index goes.
-            further = waiting.filter(part__gt=part)
-            part = self._buffer.run(functools.partial(further.aggregate, next=Min("part")))["next"]
-            if part is None:
-                return
-
-    def renew(self) -> None:
-        if not self._change(expires=now_ms() + self._duration):
-            raise LeaseLost(f"part {self.part} has another flusher")
-
-    def save_doubts(self) -> None:
-        self._change(doubts=json.dumps(self.doubts) if self.doubts else "")
-
-    def ack(self, batch: Sequence[Waiting]) -> None:
-        for start in range(0, len(batch), PAGE):
-            delivered = self._buffer.waiting.filter(pk__in=[m.key for m in batch[start : start + PAGE]])
-            self._buffer.run(delivered.delete)
-        if self.failures:
-            self._change(failures=0)
-            self.failures = 0
-        self._settle(batch)
-
-    def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
-        buried = now_ms()
-        # Databases refuse NUL, or what their character set has not.
-        reason = "".join(c if c.isascii() and c.isprintable() else "?" for c in reason[:200])
-        letters = [
-            models.DeadLetter(
-                message_id=m.message_id,
-                body=m.body,
-                way=m.way,
-                source=m.source,
-                reason=reason,
-                attempts=attempts,
-                created=m.created,
-                buried=buried,
-            )
-            for m in batch
-        ]
-
-        def move() -> None:
-            with transaction.atomic(using=self._buffer.using):
-                self._buffer.insert_new(self._buffer.dead, letters)
-                for start in range(0, len(batch), PAGE):
-                    self._buffer.waiting.filter(pk__in=[m.key for m in batch[start : start + PAGE]]).delete()
-
-        self._buffer.run(move)
-        self._settle(batch)
-
-    def back_off(self, seconds: float) -> None:
-        not_before = now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000)
-        self.failures += 1
-        self._change(owner="", expires=0, not_before=not_before, failures=self.failures)
-
-    def release(self) -> None:
-        self._change(owner="", expires=0)
-
-    def _change(self, **values: object) -> bool:
-        """Change the part's lease, if it is ours; whether it is."""
-        return bool(self._buffer.run(lambda: self._row.filter(owner=self.owner).update(**values)))
-
-
-def _waiting(row: WaitingMessage | models.DeadLetter) -> Waiting:
-    return Waiting(row.pk, row.message_id, bytes(row.body), row.way, row.created, row.source)

@@ -3,11 +3,11 @@
 Two tables, made by ``manage.py segment_table --create``, so that a flush reads nothing but messages:
 
 ``<table>``        key ``messageId``: ``body``, ``way``, ``created``; ``provisional`` and ``notBefore`` where they apply
-``<table>-state``  key ``id``: ``lease#<part>``, ``count#<hour>`` and ``dead#<messageId>``
+``<table>-state``  key ``id``: ``lease#<part>``, ``count#<hour>``, ``events#<hour>`` and ``dead#<messageId>``
 
 An item never moves from one Scan segment to another, so a segment is a part, and claims nothing by the item:
-an event of up to 1 KB costs one write unit to put and one to delete. A flush of an empty part costs two write
-units (claim and release) and one read unit.
+an event of up to 1 KB costs one write unit to put and one to delete. A batch costs one more, to be counted; a flush of
+an empty part two (claim and release), and one read unit.
 
 Only counts expire by TTL: DynamoDB deletes such items without a word, and nothing accepted may be lost.
 Times are milliseconds since 1970, but for ``expires`` (DynamoDB's TTL) and hours, which are seconds.
@@ -28,9 +28,22 @@ from urllib.parse import urlsplit
 
 from django.core import checks
 
-from segment_fallback.buffers import partiql
-from segment_fallback.buffers.base import Buffer, Counts, DeadLetter, now_ms, unsent
-from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim, Item, waiting
+from segment_fallback.buffers import dynamodb_counts, partiql
+from segment_fallback.buffers.base import (
+    ARCHIVE,
+    SPOOL,
+    Buffer,
+    DeadLetter,
+    EventCounts,
+    LeaseState,
+    OutcomeCounts,
+    Waiting,
+    now_ms,
+    one_line,
+    unsent,
+)
+from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim, Item, lease_key, lease_state, waiting
+from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
@@ -53,6 +66,8 @@ Answer = TypeVar("Answer", bound=Mapping[str, Any])
 
 BATCH = 25
 """Items in one BatchWriteItem, and statements in one BatchExecuteStatement: DynamoDB's limit."""
+READ_AT_ONCE = 100
+"""Keys in one BatchGetItem: DynamoDB's limit."""
 WRITERS = 4
 """Puts that may be under way at once in a process before others join: so many keep a processor busy, at some 5 ms an
 answer and 1 ms of work each, and fewer threads than these never wait for one another."""
@@ -62,8 +77,6 @@ PUT_TRIES = 4
 """How often a joined put is tried where DynamoDB throttles. A third of a second in all: visitors wait."""
 SINGLY = 300.0
 """Seconds for which no put is joined where PartiQL is not to be had, or does not do what it should."""
-KEEP_COUNTS = 90 * 86_400
-"""Seconds after which counts expire."""
 NO_CREDENTIALS = 30.0
 """Seconds for which a client without usable credentials is kept: the search for them may itself be slow."""
 
@@ -251,6 +264,34 @@ class DynamoDBBuffer(Buffer):
         pages = self.scan(TableName=self.table, ProjectionExpression="created")
         return min((int(item["created"]["N"]) for page in pages for item in page["Items"]), default=None)
 
+    def waiting_messages(self) -> Iterator[Waiting]:
+        for page in self.scan(TableName=self.table, ConsistentRead=True):
+            yield from (waiting(item, key=item["messageId"]["S"]) for item in page["Items"])
+
+    def discard(self, message_ids: Sequence[str]) -> int:
+        """Forget these; counts what it was asked to forget, as ``remove_dead_letters`` does."""
+        self.delete(self.table, "messageId", message_ids)
+        return len(message_ids)
+
+    def leases(self) -> list[LeaseState]:
+        parts: list[Mapping[str, Any]] = [lease_key(part) for part in (ARCHIVE, SPOOL, *range(self.parts))]
+        pages = (parts[start : start + READ_AT_ONCE] for start in range(0, len(parts), READ_AT_ONCE))
+        return sorted((lease_state(item) for page in pages for item in self.get_items(page)), key=lambda s: s.part)
+
+    def note_failure(self, part: int, error: str, number: int = 1) -> None:
+        self.attempt(
+            self.client.update_item,
+            TableName=self.state_table,
+            Key=lease_key(part),
+            UpdateExpression="SET #error = :error, errorAt = :now ADD failures :number",
+            ExpressionAttributeNames={"#error": "error"},
+            ExpressionAttributeValues={
+                ":error": {"S": one_line(error)},
+                ":now": {"N": str(now_ms())},
+                ":number": {"N": str(number)},
+            },
+        )
+
     def bury(self, messages: Sequence[Message], reason: str) -> None:
         DynamoDBClaim(self, 0, 0).bury([unsent(m, key=m.message_id) for m in messages], reason, 0)
 
@@ -264,39 +305,21 @@ class DynamoDBBuffer(Buffer):
 
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
         """Forget these; counts what it was asked to forget, because DynamoDB does not say what it found."""
-        deletes: list[WriteRequestTypeDef] = [
-            {"DeleteRequest": {"Key": {"id": {"S": f"dead#{message_id}"}}}} for message_id in message_ids
-        ]
-        self.write_batches(self.state_table, deletes)
+        self.delete(self.state_table, "id", [f"dead#{message_id}" for message_id in message_ids])
         return len(message_ids)
 
-    def add_counts(self, counts: Counts) -> None:
-        """Add to the counts: one write an hour named. An answer that is lost on its way may make it count twice."""
-        hours: dict[int, dict[str, int]] = {}
-        for (hour, way, outcome), number in counts.items():
-            hours.setdefault(hour, {})[f"{way}#{outcome}"] = number
-        for hour, numbers in hours.items():
-            sums = ", ".join(f"#{index} :{index}" for index in range(len(numbers)))
-            values = {f":{index}": {"N": str(number)} for index, number in enumerate(numbers.values())}
-            self.attempt(
-                self.client.update_item,
-                TableName=self.state_table,
-                Key={"id": {"S": f"count#{hour}"}},
-                UpdateExpression=f"SET expires = :expires ADD {sums}",
-                ExpressionAttributeNames={f"#{index}": name for index, name in enumerate(numbers)},
-                ExpressionAttributeValues={":expires": {"N": str(hour + KEEP_COUNTS)}, **values},
-            )
+    def add_outcome_counts(self, counts: OutcomeCounts) -> None:
+        dynamodb_counts.add(self, "count", counts)
 
-    def counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
-        """The counts from ``since``, of the last 90 days. Reads the whole state table, dead letters too."""
-        counts = {}
-        for item in self._state("count#"):
-            hour = int(item["id"]["S"].removeprefix("count#"))
-            for name, value in item.items():
-                way, separator, outcome = name.partition("#")
-                if separator and hour >= since:
-                    counts[hour, way, outcome] = int(value["N"])
-        return counts
+    def outcome_counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
+        found = dynamodb_counts.read(self, "count", since, 2)
+        return {(hour, way, outcome): number for hour, (way, outcome), number in found}
+
+    def event_counts(self, since: int = 0) -> dict[EventKey, int]:
+        return {EventKey(hour, *key): number for hour, key, number in dynamodb_counts.read(self, "events", since, 3)}
+
+    def set_event_counts(self, hour: int, counts: EventCounts) -> None:
+        dynamodb_counts.replace(self, "events", hour, counts)
 
     def check(self) -> list[checks.CheckMessage]:
         try:
@@ -312,6 +335,19 @@ class DynamoDBBuffer(Buffer):
         """The pages of a Scan, each read (up to 1 MB) when it is asked for."""
         with self.guard():
             yield from self.client.get_paginator("scan").paginate(**options)
+
+    def get_items(self, keys: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
+        """Those of these items of the state table that are there; READ_AT_ONCE at most, in no order."""
+        undone: Mapping[str, Any] = {self.state_table: {"Keys": keys, "ConsistentRead": True}}
+        for pause in _pauses():
+            time.sleep(pause)
+            with self.guard():
+                answer = self.client.batch_get_item(RequestItems=undone)
+            yield from answer["Responses"].get(self.state_table, [])
+            undone = answer.get("UnprocessedKeys") or {}
+            if not undone:
+                return
+        raise BufferUnavailable(f"{self._where()}: {_THROTTLED} ({len(undone[self.state_table]['Keys'])} items unread)")
 
     def _state(self, prefix: str) -> Iterator[Item]:
         """The items of the state table whose id begins so."""
@@ -329,6 +365,10 @@ class DynamoDBBuffer(Buffer):
                 return operation(**request)
             except self.client.exceptions.ConditionalCheckFailedException:
                 return None
+
+    def delete(self, table: str, key: str, values: Sequence[str]) -> None:
+        """Delete the items that have these values of the key."""
+        self.write_batches(table, [{"DeleteRequest": {"Key": {key: {"S": value}}}} for value in values])
 
     def write_batches(self, table: str, requests: Sequence[WriteRequestTypeDef]) -> None:
         """Write and delete items, 25 at a time; what DynamoDB leaves undone is sent again, ever more slowly."""

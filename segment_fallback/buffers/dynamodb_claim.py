@@ -3,16 +3,32 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from segment_fallback.buffers.base import FAR_AHEAD, MAX_BACK_OFF, Claim, LeaseLost, Waiting, is_due, now_ms
+from segment_fallback.buffers import dynamodb_counts
+from segment_fallback.buffers.base import (
+    FAR_AHEAD,
+    MAX_BACK_OFF,
+    Claim,
+    LeaseLost,
+    LeaseState,
+    Waiting,
+    is_due,
+    now_ms,
+    one_line,
+)
+from segment_fallback.buffers.event_key import event_counter
 from segment_fallback.conf import DEFAULT_SOURCE
+from segment_fallback.exceptions import BufferUnavailable
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, WriteRequestTypeDef
 
     from segment_fallback.buffers.dynamodb import DynamoDBBuffer
+
+logger = logging.getLogger("segment_fallback")
 
 Item = Mapping[str, Any]
 """An item in DynamoDB's own notation: ``{"created": {"N": "1"}}``."""
@@ -67,7 +83,12 @@ class DynamoDBClaim(Claim):
         self._update("SET doubts = :doubts", "heldBy = :me", values={":doubts": doubts})
 
     def ack(self, batch: Sequence[Waiting]) -> None:
+        """Counted last: what is killed in between, or refused, may leave messages uncounted, but never counts twice."""
         self._delete(batch)
+        try:
+            dynamodb_counts.add(self._buffer, "events", event_counter.count(batch))
+        except BufferUnavailable as error:
+            logger.warning("%d delivered messages were not counted: %s", len(batch), error)
         if self.failures:
             self._update("REMOVE failures", "heldBy = :me")
             self.failures = 0
@@ -87,7 +108,7 @@ class DynamoDBClaim(Claim):
                         "source": {"S": m.source},
                         "created": {"N": str(m.created)},
                         "buried": {"N": buried},
-                        "reason": {"S": reason[:200]},
+                        "reason": {"S": one_line(reason)},
                         "attempts": {"N": str(attempts)},
                     }
                 }
@@ -98,34 +119,41 @@ class DynamoDBClaim(Claim):
         self._delete(batch)
         self._settle(batch)
 
-    def back_off(self, seconds: float) -> None:
+    def back_off(self, seconds: float, error: str = "") -> None:
         self.failures += 1
+        now = now_ms()
         self._update(
-            "SET notBefore = :then, failures = :failures REMOVE heldBy, heldUntil",
+            "SET notBefore = :then, failures = :failures, #error = :error, errorAt = :now REMOVE heldBy, heldUntil",
             "heldBy = :me",
-            then=now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000),
+            values={":error": {"S": one_line(error)}},
+            names={"#error": "error"},
+            then=now + round(min(seconds, MAX_BACK_OFF) * 1000),
             failures=self.failures,
+            now=now,
         )
 
-    def release(self) -> None:
-        self._update("REMOVE heldBy, heldUntil", "heldBy = :me")
+    def release(self, *, flushed: bool = True) -> None:
+        if flushed:
+            self._update("SET flushed = :now REMOVE heldBy, heldUntil", "heldBy = :me", now=now_ms())
+        else:
+            self._update("REMOVE heldBy, heldUntil", "heldBy = :me")
 
     def _delete(self, batch: Sequence[Waiting]) -> None:
-        deletes: list[WriteRequestTypeDef] = [{"DeleteRequest": {"Key": {"messageId": {"S": m.key}}}} for m in batch]
-        self._buffer.write_batches(self._buffer.table, deletes)
+        self._buffer.delete(self._buffer.table, "messageId", [message.key for message in batch])
 
     def _update(
         self,
         change: str,
         condition: str,
         values: Mapping[str, AttributeValueTypeDef] | None = None,
+        names: Mapping[str, str] | None = None,
         **numbers: int,
     ) -> Item | None:
         """Change the part's lease, and what it is then; None where the condition does not hold."""
         answer = self._buffer.attempt(
             self._buffer.client.update_item,
             TableName=self._buffer.state_table,
-            Key={"id": {"S": f"lease#{self.part}"}},
+            Key=lease_key(self.part),
             UpdateExpression=change,
             ConditionExpression=condition,
             ExpressionAttributeValues={
@@ -134,6 +162,7 @@ class DynamoDBClaim(Claim):
                 **{f":{name}": {"N": str(number)} for name, number in numbers.items()},
             },
             ReturnValues="ALL_NEW",
+            **({"ExpressionAttributeNames": names} if names else {}),
         )
         return None if answer is None else answer.get("Attributes", {})
 
@@ -143,3 +172,26 @@ def waiting(item: Item, *, key: str) -> Waiting:
     body = item["body"]["S"].encode()
     source = item.get("source", {"S": DEFAULT_SOURCE})["S"]
     return Waiting(key, item["messageId"]["S"], body, item["way"]["S"], int(item["created"]["N"]), source)
+
+
+def lease_key(part: int) -> Mapping[str, AttributeValueTypeDef]:
+    """The key of the item that is the part's lease."""
+    return {"id": {"S": f"lease#{part}"}}
+
+
+def lease_state(item: Item) -> LeaseState:
+    """What the item says of its part."""
+
+    def number(name: str) -> int:
+        return int(item.get(name, {"N": "0"})["N"])
+
+    return LeaseState(
+        int(item["id"]["S"].removeprefix("lease#")),
+        item.get("heldBy", {"S": ""})["S"],
+        number("heldUntil"),
+        number("notBefore"),
+        number("failures"),
+        number("flushed"),
+        item.get("error", {"S": ""})["S"],
+        number("errorAt"),
+    )

@@ -6,21 +6,25 @@ import threading
 import zlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 
 from segment_fallback.buffers.base import (
     FAR_AHEAD,
     MAX_BACK_OFF,
     Buffer,
     Claim,
-    Counts,
     DeadLetter,
+    EventCounts,
     LeaseLost,
+    LeaseState,
+    OutcomeCounts,
     Waiting,
     is_due,
     now_ms,
+    one_line,
     unsent,
 )
+from segment_fallback.buffers.event_key import EventKey, event_counter
 from segment_fallback.message import Message, Way
 
 
@@ -39,6 +43,9 @@ class _Lease:
     not_before: int = 0
     failures: int = 0
     doubts: dict[str, int] = field(default_factory=dict)
+    flushed: int = 0
+    error: str = ""
+    error_at: int = 0
 
 
 class Store:
@@ -49,7 +56,8 @@ class Store:
         self.rows: dict[str, _Row] = {}
         self.dead: dict[str, DeadLetter] = {}
         self.leases: dict[int, _Lease] = {}
-        self.counts: Counter[tuple[int, str, str]] = Counter()
+        self.outcomes: Counter[tuple[int, str, str]] = Counter()
+        self.events: Counter[EventKey] = Counter()
 
 
 class MemoryBuffer(Buffer):
@@ -98,13 +106,45 @@ class MemoryBuffer(Buffer):
         with self.store.lock:
             return sum(self.store.dead.pop(message_id, None) is not None for message_id in message_ids)
 
-    def add_counts(self, counts: Counts) -> None:
+    def waiting_messages(self) -> Iterator[Waiting]:
         with self.store.lock:
-            self.store.counts.update(counts)
+            rows = list(self.store.rows.values())
+        yield from (row.message for row in rows)
 
-    def counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
+    def discard(self, message_ids: Sequence[str]) -> int:
         with self.store.lock:
-            return {key: number for key, number in self.store.counts.items() if key[0] >= since}
+            return sum(self.store.rows.pop(message_id, None) is not None for message_id in message_ids)
+
+    def leases(self) -> list[LeaseState]:
+        with self.store.lock:
+            return [
+                LeaseState(part, *(getattr(lease, each.name) for each in fields(LeaseState)[1:]))
+                for part, lease in sorted(self.store.leases.items())
+            ]
+
+    def note_failure(self, part: int, error: str, number: int = 1) -> None:
+        with self.store.lock:
+            lease = self.store.leases.setdefault(part, _Lease())
+            lease.failures += number
+            lease.error, lease.error_at = one_line(error), now_ms()
+
+    def add_outcome_counts(self, counts: OutcomeCounts) -> None:
+        with self.store.lock:
+            self.store.outcomes.update(counts)
+
+    def outcome_counts(self, since: int = 0) -> dict[tuple[int, str, str], int]:
+        with self.store.lock:
+            return {key: number for key, number in self.store.outcomes.items() if key[0] >= since}
+
+    def event_counts(self, since: int = 0) -> dict[EventKey, int]:
+        with self.store.lock:
+            return {key: number for key, number in self.store.events.items() if key.hour >= since}
+
+    def set_event_counts(self, hour: int, counts: EventCounts) -> None:
+        with self.store.lock:
+            for key in [key for key in self.store.events if key.hour == hour]:
+                del self.store.events[key]
+            self.store.events.update(counts)
 
 
 class MemoryClaim(Claim):
@@ -142,28 +182,30 @@ class MemoryClaim(Claim):
 
     def ack(self, batch: Sequence[Waiting]) -> None:
         with self._store.lock:
-            for message in batch:
-                self._store.rows.pop(message.message_id, None)
+            gone = [message for message in batch if self._store.rows.pop(message.message_id, None)]
+            self._store.events.update(event_counter.count(gone))
         if self.failures:
             self._change(failures=0)
             self.failures = 0
         self._settle(batch)
 
     def bury(self, batch: Sequence[Waiting], reason: str, attempts: int) -> None:
-        reason = "".join(c if c.isascii() and c.isprintable() else "?" for c in reason[:200])
+        reason = one_line(reason)
         with self._store.lock:
             for message in batch:
                 self._store.dead.setdefault(message.message_id, DeadLetter(message, reason, attempts, now_ms()))
                 self._store.rows.pop(message.message_id, None)
         self._settle(batch)
 
-    def back_off(self, seconds: float) -> None:
+    def back_off(self, seconds: float, error: str = "") -> None:
+        now = now_ms()
         self.failures += 1
-        not_before = now_ms() + round(min(seconds, MAX_BACK_OFF) * 1000)
-        self._change(owner="", expires=0, not_before=not_before, failures=self.failures)
+        not_before = now + round(min(seconds, MAX_BACK_OFF) * 1000)
+        failed = {"failures": self.failures, "error": one_line(error), "error_at": now}
+        self._change(owner="", expires=0, not_before=not_before, **failed)
 
-    def release(self) -> None:
-        self._change(owner="", expires=0)
+    def release(self, *, flushed: bool = True) -> None:
+        self._change(owner="", expires=0, **({"flushed": now_ms()} if flushed else {}))
 
     def _change(self, **values: object) -> bool:
         """Change the part's lease, if it is ours; whether it is."""

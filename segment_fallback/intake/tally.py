@@ -52,7 +52,7 @@ class Tally:
         if not pending:
             return
         try:
-            buffers["default"].add_counts(pending)
+            buffers["default"].add_outcome_counts(pending)
         except Exception as error:  # noqa: BLE001 - a count that fails must not fail the hit that it counts
             logger.warning("outcomes of %d hits could not be counted yet: %s", pending.total(), error)
             with self._lock:

@@ -18,8 +18,9 @@ import pytest
 from django.db import connections
 
 from segment_fallback.buffers import base
-from segment_fallback.buffers.base import SPOOL, Buffer, Claim, LeaseLost, Limits, Waiting
-from segment_fallback.message import Message, Way
+from segment_fallback.buffers.base import ARCHIVE, SPOOL, Buffer, Claim, LeaseLost, LeaseState, Limits, Waiting
+from segment_fallback.buffers.event_key import MAX_EVENTS, OTHERS, EventCounter, EventKey
+from segment_fallback.message import Message, Way, encode
 
 R = TypeVar("R")
 
@@ -39,6 +40,11 @@ class Clock:
 
     def advance(self, seconds: float) -> None:
         self.now += round(seconds * 1000)
+
+
+def encoded(name: str, kind: str = "track", event: str = "Order", way: Way = Way.SERVER) -> Message:
+    """A message as it is made of what a site says."""
+    return encode({"messageId": name, "userId": "u", "type": kind, "event": event}, way=way)
 
 
 def event(name: object = "m", *, size: int = 0, **options: Any) -> Message:
@@ -540,26 +546,114 @@ class BufferContract:
 
     def test_counts_add_up(self, make: Make) -> None:
         accepted, refused, later = (HOUR, "pixel", "accepted"), (HOUR, "pixel", "bot"), (HOUR + 3600, "pixel", "bot")
-        make().add_counts({accepted: 2, refused: 1})
-        make().add_counts({accepted: 40, later: 7})
-        make().add_counts({})
-        assert make().counts() == {accepted: 42, refused: 1, later: 7}
-        assert make().counts(HOUR) == make().counts()
-        assert make().counts(HOUR + 1) == {later: 7}
+        make().add_outcome_counts({accepted: 2, refused: 1})
+        make().add_outcome_counts({accepted: 40, later: 7})
+        make().add_outcome_counts({})
+        assert make().outcome_counts() == {accepted: 42, refused: 1, later: 7}
+        assert make().outcome_counts(HOUR) == make().outcome_counts()
+        assert make().outcome_counts(HOUR + 1) == {later: 7}
 
     def test_counts_of_many_at_once_add_up(self, make: Make) -> None:
         keys = [(HOUR, way.value, "accepted") for way in Way]
-        at_once(lambda number: make().add_counts(dict.fromkeys(keys, number)))
-        assert make().counts() == dict.fromkeys(keys, sum(range(THREADS)))
+        at_once(lambda number: make().add_outcome_counts(dict.fromkeys(keys, number)))
+        assert make().outcome_counts() == dict.fromkeys(keys, sum(range(THREADS)))
 
     def test_counts_dead_letters_and_messages_do_not_mix(self, buffer: Buffer) -> None:
         buffer.put([event("a"), event("b")])
-        buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
+        buffer.add_outcome_counts({(HOUR, "pixel", "accepted"): 1})
         with claimed(buffer) as claim:
             claim.bury([message for message in claim.messages() if message.message_id == "a"], "no", 1)
         assert buffer.depth() == 1
         assert len(list(buffer.dead_letters())) == 1
-        assert len(buffer.counts()) == 1
+        assert len(buffer.outcome_counts()) == 1
+
+    def test_delivered_messages_are_counted_by_event_hour_and_way(self, make: Make, clock: Clock) -> None:
+        buffer = make()
+        buffer.put([encoded("1"), encoded("2"), encoded("3", event="order"), encoded("4", "page", way=Way.PIXEL)])
+        clock.advance(3_600)
+        buffer.put([encoded("5"), encoded("6", event="Ordr \u00e9\u4e2d#\x00")])
+        with claimed(buffer) as claim:
+            claim.ack([message for message in claim.messages() if message.message_id != "2"])
+        later = HOUR + 3_600
+        counts = {
+            EventKey(HOUR, "server", "track", "Order"): 1,
+            EventKey(HOUR, "server", "track", "order"): 1,
+            EventKey(HOUR, "pixel", "page"): 1,
+            EventKey(later, "server", "track", "Order"): 1,
+            EventKey(later, "server", "track", "Ordr \u00e9\u4e2d#?"): 1,
+        }
+        assert make().event_counts() == counts
+        with claimed(buffer) as claim:
+            claim.ack(list(claim.messages()))
+        counts[EventKey(HOUR, "server", "track", "Order")] = 2
+        assert make().event_counts(HOUR) == counts
+        assert make().event_counts(HOUR + 1) == {key: number for key, number in counts.items() if key.hour == later}
+
+    def test_what_is_buried_or_discarded_is_not_counted(self, buffer: Buffer) -> None:
+        buffer.put([encoded("1"), encoded("2")])
+        with claimed(buffer) as claim:
+            claim.bury([m for m in claim.messages() if m.message_id == "1"], "no", 1)
+        buffer.discard(["2"])
+        assert buffer.event_counts() == {}
+
+    def test_counts_of_an_hour_can_be_replaced(self, make: Make) -> None:
+        buffer = make()
+        buffer.put([encoded("1"), encoded("2", event="Sign-up")])
+        with claimed(buffer) as claim:
+            claim.ack(list(claim.messages()))
+        right = {EventKey(HOUR, "server", "track", "Order"): 7}
+        buffer.set_event_counts(HOUR, right)
+        buffer.set_event_counts(HOUR - 3_600, {})
+        assert make().event_counts() == right
+
+    def test_who_invents_names_cannot_fill_the_counts(self) -> None:
+        names = [f"name {number}" for number in range(MAX_EVENTS)]
+        counted = EventCounter().count(
+            [
+                Waiting(0, "", encoded("m", event=name).body, "server", HOUR * 1000)
+                for name in [*names, "x", "y", *names]
+            ]
+        )
+        assert counted[EventKey(HOUR, "server", "track", OTHERS)] == 2
+        assert counted[EventKey(HOUR, "server", "track", "name 7")] == 2
+
+    def test_waiting_messages_are_all_there_while_a_part_is_claimed(self, make: Make) -> None:
+        buffer = make(parts=3)
+        buffer.put([event(number, hold=60) for number in range(30)])
+        with claimed(buffer, 1):
+            assert names(list(make(parts=3).waiting_messages())) == sorted(str(number) for number in range(30))
+
+    def test_discarded_messages_are_gone_and_the_others_stay(self, make: Make) -> None:
+        buffer = make(parts=2)
+        buffer.put([event(number) for number in range(9)])
+        assert buffer.discard(["3", "4"]) == 2
+        assert names(list(buffer.waiting_messages())) == list("0125678")
+        assert buffer.discard([]) == 0
+
+    def test_leases_tell_who_flushes_and_what_went_wrong(self, make: Make, clock: Clock) -> None:
+        buffer = make(parts=2)
+        assert buffer.leases() == []
+        claim = claimed(buffer, 1)
+        assert make(parts=2).leases() == [LeaseState(1, claim.owner, clock.now + 60_000)]
+        claim.back_off(10, "HTTP 503\n\x00\u00e9" + "x" * 300)
+        error = "HTTP 503???" + "x" * 189
+        failed = LeaseState(1, not_before=clock.now + 10_000, failures=1, error=error, error_at=clock.now)
+        assert make(parts=2).leases() == [failed]
+        clock.advance(11)
+        with claimed(buffer, 1) as claim:
+            claim.renew()
+        with pytest.raises(ZeroDivisionError), claimed(buffer, 0):
+            raise ZeroDivisionError
+        states = make(parts=2).leases()
+        assert [state.part for state in states] == [0, 1]
+        assert [state.flushed for state in states] == [0, clock.now]
+        assert (states[1].failures, states[1].error, states[1].owner) == (1, error, "")
+
+    def test_failures_without_a_claim_are_noted(self, make: Make, clock: Clock) -> None:
+        make().note_failure(ARCHIVE, "no space", 25)
+        clock.advance(5)
+        make().note_failure(ARCHIVE, "no route", 5)
+        assert make().leases() == [LeaseState(ARCHIVE, failures=30, error="no route", error_at=clock.now)]
 
     def test_check_finds_nothing(self, buffer: Buffer) -> None:
         assert buffer.check() == []

@@ -72,8 +72,8 @@ OPERATIONS: dict[str, Callable[[Buffer], object]] = {
     "depth": lambda buffer: buffer.depth(),
     "oldest": lambda buffer: buffer.oldest(),
     "dead_letters": lambda buffer: list(buffer.dead_letters()),
-    "add_counts": lambda buffer: buffer.add_counts({(HOUR, "pixel", "accepted"): 1}),
-    "counts": lambda buffer: buffer.counts(),
+    "add_outcome_counts": lambda buffer: buffer.add_outcome_counts({(HOUR, "pixel", "accepted"): 1}),
+    "outcome_counts": lambda buffer: buffer.outcome_counts(),
 }
 
 

@@ -15,7 +15,8 @@ from django.test.utils import CaptureQueriesContext
 
 from segment_fallback.buffers import database as module
 from segment_fallback.buffers.base import now_ms
-from segment_fallback.buffers.database import PAGE, DatabaseBuffer
+from segment_fallback.buffers.database import DatabaseBuffer
+from segment_fallback.buffers.database_claim import PAGE
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message
 from segment_fallback.models import WaitingMessage
@@ -145,11 +146,11 @@ def test_puts_acks_and_counts_in_each_others_way_lose_nothing(buffer: DatabaseBu
                 DatabaseBuffer(using=alias).put([make(name) for name in some])
                 items = list(accepted.items())
                 shuffled.shuffle(items)
-                buffer.add_counts(dict(items))
+                buffer.add_outcome_counts(dict(items))
 
     at_once(work, 5)
     assert set(taken) | set(names(waiting(buffer))) == set(every)
-    assert buffer.counts() == dict.fromkeys(accepted, 40)
+    assert buffer.outcome_counts() == dict.fromkeys(accepted, 40)
 
 
 # what does not fit
@@ -222,9 +223,9 @@ def test_connection_that_was_cut_is_made_anew(buffer: DatabaseBuffer, alias: str
     cut(alias)
     claim.back_off(0)
     cut(alias)
-    buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
+    buffer.add_outcome_counts({(HOUR, "pixel", "accepted"): 1})
     cut(alias)
-    assert (buffer.depth(), buffer.counts()) == (1, {(HOUR, "pixel", "accepted"): 1})
+    assert (buffer.depth(), buffer.outcome_counts()) == (1, {(HOUR, "pixel", "accepted"): 1})
 
 
 @on(*SERVERS)
@@ -346,7 +347,9 @@ def test_number_of_statements_does_not_grow_with_those_that_wait(
     def statements() -> int:
         with CaptureQueriesContext(connections[alias]) as queries:
             work_of_a_flush(crowded)
-        return len(queries)
+        # Counting takes a statement for each way among those delivered, and more, in a savepoint, for its first row.
+        ours = [query["sql"] for query in queries if "eventcount" not in query["sql"]]
+        return sum("SAVEPOINT" not in sql for sql in ours)
 
     for part in (0, 3):
         claimed(crowded, part).release()

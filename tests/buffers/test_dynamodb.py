@@ -172,14 +172,14 @@ def units(buffer: DynamoDBBuffer) -> Callable[[], float]:
     return units
 
 
-def test_event_of_a_kilobyte_costs_two_writes(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
+def test_event_of_a_kilobyte_costs_two_writes_and_its_batch_one(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
     buffer.put([event("x" * 32, size=900)])
     assert units() == 1
     with claimed(buffer) as claim:
         batch = list(claim.messages())
         units()
         claim.ack(batch)
-        assert units() == 1
+        assert units() == 1 + 1
 
 
 def test_joined_events_cost_a_statement_each_and_no_more(
@@ -193,7 +193,7 @@ def test_joined_events_cost_a_statement_each_and_no_more(
         batch = list(claim.messages())
         units()
         claim.ack(batch)
-        assert units() == 60
+        assert units() == 60 + 1
 
 
 def test_javascript_costs_two_writes_only_where_something_waits(
@@ -215,7 +215,9 @@ def test_flush_of_an_empty_part_costs_two_writes_and_a_read(buffer: DynamoDBBuff
 
 
 def test_counts_of_an_hour_cost_one_write(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
-    buffer.add_counts({(HOUR, way, outcome): 1 for way in ("pixel", "noscript") for outcome in ("accepted", "bot")})
+    buffer.add_outcome_counts(
+        {(HOUR, way, outcome): 1 for way in ("pixel", "noscript") for outcome in ("accepted", "bot")}
+    )
     assert units() == 1
 
 
@@ -228,8 +230,8 @@ OPERATIONS: dict[str, Callable[[DynamoDBBuffer, Claim], object]] = {
     "depth": lambda buffer, claim: buffer.depth(),
     "oldest": lambda buffer, claim: buffer.oldest(),
     "dead_letters": lambda buffer, claim: list(buffer.dead_letters()),
-    "add_counts": lambda buffer, claim: buffer.add_counts({(HOUR, "pixel", "accepted"): 1}),
-    "counts": lambda buffer, claim: buffer.counts(),
+    "add_outcome_counts": lambda buffer, claim: buffer.add_outcome_counts({(HOUR, "pixel", "accepted"): 1}),
+    "outcome_counts": lambda buffer, claim: buffer.outcome_counts(),
     "messages": lambda buffer, claim: list(claim.messages()),
     "renew": lambda buffer, claim: claim.renew(),
     "ack": lambda buffer, claim: claim.ack([WAITING]),
@@ -589,15 +591,15 @@ def test_nothing_is_connected_or_looked_up_before_the_first_use() -> None:
     assert DynamoDBBuffer()._client is None
 
 
-def test_counts_expire_after_90_days_and_nothing_else_does(buffer: DynamoDBBuffer) -> None:
-    buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
+def test_counts_expire_after_400_days_and_nothing_else_does(buffer: DynamoDBBuffer) -> None:
+    buffer.add_outcome_counts({(HOUR, "pixel", "accepted"): 1})
     buffer.put([event(), event("dead")])
     with claimed(buffer) as claim:
         claim.bury([message for message in claim.messages() if message.message_id == "dead"], "no", 1)
         tables = (buffer.table, buffer.state_table)
         items = [item for table in tables for page in buffer.scan(TableName=table) for item in page["Items"]]
     assert len(items) == 4
-    assert [item["expires"]["N"] for item in items if "expires" in item] == [str(HOUR + 90 * 86_400)]
+    assert [item["expires"]["N"] for item in items if "expires" in item] == [str(HOUR + 400 * 86_400)]
 
 
 def test_policy_allows_what_the_buffer_does_and_no_more(buffer: DynamoDBBuffer) -> None:
@@ -616,14 +618,19 @@ def test_policy_allows_what_the_buffer_does_and_no_more(buffer: DynamoDBBuffer) 
     on(buffer, "before-call.dynamodb", note)
     buffer.put([event(), pixel("j"), event("j")])
     buffer.put([javascript("j"), javascript("j")])
-    buffer.add_counts({(HOUR, "pixel", "accepted"): 1})
+    buffer.add_outcome_counts({(HOUR, "pixel", "accepted"): 1})
     with claimed(buffer) as claim:
         claim.renew()
         first, second = claim.messages()
         claim.ack([first])
         claim.bury([second], "no", 1)
         claim.back_off(1)
-    assert [buffer.depth(), buffer.oldest(), len(list(buffer.dead_letters())), len(buffer.counts())] == [0, None, 1, 1]
+    assert [buffer.depth(), buffer.oldest(), len(list(buffer.dead_letters())), len(buffer.outcome_counts())] == [
+        0,
+        None,
+        1,
+        1,
+    ]
     allowed = {
         (statement["Resource"].rpartition("/")[2], action)
         for statement in policy(buffer)["Statement"]

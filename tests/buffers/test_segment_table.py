@@ -52,7 +52,7 @@ def test_create_makes_tables_that_the_buffer_can_use(buffer: DynamoDBBuffer) -> 
     text = run("--create")
     for table in (buffer.table, buffer.state_table):
         assert f"{table}: created, on demand\n" in text
-    assert f"{buffer.state_table}: counts expire after 90 days from now on\n" in text
+    assert f"{buffer.state_table}: counts expire after 400 days from now on\n" in text
     buffer.put([event()])
     with claimed(buffer) as claim:
         claim.renew()
@@ -63,7 +63,7 @@ def test_create_again_changes_nothing_and_loses_nothing(buffer: DynamoDBBuffer) 
     buffer.put([event()])
     text = run("--create")
     assert f"{buffer.table}: exists\n" in text
-    assert "counts expire after 90 days already" in text
+    assert "counts expire after 400 days already" in text
     assert "created" not in text
     assert buffer.depth() == 1
 

@@ -295,11 +295,11 @@ UNCLEAR = [Answer.cut(received=True), Answer(status=500, received=True), Answer.
 
 
 def days_later(monkeypatch: pytest.MonkeyPatch, hours: float) -> None:
-    from segment_fallback.buffers import base, database
+    from segment_fallback.buffers import base, database, database_claim
     from segment_fallback.delivery import flush as module
 
     later = base.now_ms() + round(hours * 3_600_000)
-    for place in (base, database, module):
+    for place in (base, database, database_claim, module):
         monkeypatch.setattr(place, "now_ms", lambda: later)
 
 

@@ -33,7 +33,7 @@ def test_counts_are_added_up_before_they_are_written() -> None:
     tally.write()
     assert outcomes() == {"accepted": 3, "gpc": 1}
     hour = int(time.time()) // 3600 * 3600
-    assert buffers["default"].counts(hour) == {(hour, "pixel", "accepted"): 3, (hour, "noscript", "gpc"): 1}
+    assert buffers["default"].outcome_counts(hour) == {(hour, "pixel", "accepted"): 3, (hour, "noscript", "gpc"): 1}
 
 
 @pytest.mark.django_db(transaction=True)
@@ -100,9 +100,9 @@ def test_timer_writes_without_a_further_hit(tmp_path: Path) -> None:
     body = """
 tally.add(Way.PIXEL, Outcome.ACCEPTED)
 deadline = time.monotonic() + 30
-while not buffers["default"].counts() and time.monotonic() < deadline:
+while not buffers["default"].outcome_counts() and time.monotonic() < deadline:
     time.sleep(0.02)
-print(sum(buffers["default"].counts().values()))
+print(sum(buffers["default"].outcome_counts().values()))
 """
     assert run(body, tmp_path, 0.05) == "1\n"
 
@@ -117,7 +117,7 @@ if not child:
     tally.write()
     os._exit(0)
 os.waitpid(child, 0)
-print(sum(buffers["default"].counts().values()))
+print(sum(buffers["default"].outcome_counts().values()))
 """
     assert run(body, tmp_path, 3_600) == "0\n"
-    assert run("print(sum(buffers['default'].counts().values()))", tmp_path, 3_600) == "1\n"
+    assert run("print(sum(buffers['default'].outcome_counts().values()))", tmp_path, 3_600) == "1\n"

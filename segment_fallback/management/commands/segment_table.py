@@ -10,6 +10,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from segment_fallback.buffers import buffers
+from segment_fallback.buffers.base import KEEP_COUNTS
+from segment_fallback.conf import DAY
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
 
 if TYPE_CHECKING:
@@ -102,7 +104,7 @@ def _create_table(buffer: DynamoDBBuffer, table: str, key: str) -> str:
 
 
 def _expire_counts(buffer: DynamoDBBuffer) -> str:
-    table, done = buffer.state_table, "counts expire after 90 days"
+    table, done = buffer.state_table, f"counts expire after {KEEP_COUNTS // DAY} days"
     with buffer.guard():
         found = buffer.client.describe_time_to_live(TableName=table)["TimeToLiveDescription"]
         if found["TimeToLiveStatus"] in ("ENABLED", "ENABLING"):
@@ -142,7 +144,7 @@ def policy(buffer: DynamoDBBuffer) -> dict[str, Any]:
     arn = f"arn:{meta.partition}:dynamodb:{meta.region_name}:*:table"
     actions = {
         buffer.table: ["PutItem", "PartiQLInsert", "PartiQLUpdate", "Scan", "BatchWriteItem"],
-        buffer.state_table: ["UpdateItem", "Scan", "BatchWriteItem"],
+        buffer.state_table: ["UpdateItem", "Scan", "BatchGetItem", "BatchWriteItem"],
     }
     return {
         "Version": "2012-10-17",
