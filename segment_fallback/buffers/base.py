@@ -173,6 +173,10 @@ class Buffer(abc.ABC):
         """The messages that were given up, in the order in which they were."""
 
     @abc.abstractmethod
+    def dead_letter_count(self, since: int = 0) -> int:
+        """How many there are that were buried from then on, in milliseconds since 1970."""
+
+    @abc.abstractmethod
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
         """Forget these dead letters; how many there were of them."""
 

@@ -164,6 +164,10 @@ class DatabaseBuffer(Buffer):
         for row in self.pages(self.dead):
             yield DeadLetter(as_waiting(row), row.reason, row.attempts, row.buried)
 
+    def dead_letter_count(self, since: int = 0) -> int:
+        number: int = self.run(self.dead.filter(buried__gte=since).count)
+        return number
+
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
         return self._delete(self.dead, message_ids)
 

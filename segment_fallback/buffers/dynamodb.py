@@ -303,6 +303,15 @@ class DynamoDBBuffer(Buffer):
             attempts, buried = int(item["attempts"]["N"]), int(item["buried"]["N"])
             yield DeadLetter(waiting(item, key=item["id"]["S"]), item["reason"]["S"], attempts, buried)
 
+    def dead_letter_count(self, since: int = 0) -> int:
+        """How many there are. Reads the whole state table."""
+        where = {
+            "FilterExpression": "buried >= :since",
+            "ExpressionAttributeValues": {":since": {"N": str(since)}},
+        }
+        pages = self.scan(TableName=self.state_table, ConsistentRead=True, Select="COUNT", **where)
+        return sum(page["Count"] for page in pages)
+
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
         """Forget these; counts what it was asked to forget, because DynamoDB does not say what it found."""
         self.delete(self.state_table, "id", [f"dead#{message_id}" for message_id in message_ids])

@@ -102,6 +102,9 @@ class MemoryBuffer(Buffer):
     def dead_letters(self) -> Iterator[DeadLetter]:
         yield from list(self.store.dead.values())
 
+    def dead_letter_count(self, since: int = 0) -> int:
+        return sum(letter.buried >= since for letter in list(self.store.dead.values()))
+
     def remove_dead_letters(self, message_ids: Sequence[str]) -> int:
         with self.store.lock:
             return sum(self.store.dead.pop(message_id, None) is not None for message_id in message_ids)

@@ -54,7 +54,7 @@ class Spool:
         self._commit.put(messages)
 
     def _write(self, messages: Sequence[Message]) -> None:
-        content = b"".join([*map(_line, messages), LAST_LINE])
+        content = _content(messages)
         try:
             if time.monotonic() - self._measured > MEASURED:
                 self._size, self._measured = self.size(), time.monotonic()
@@ -120,12 +120,25 @@ class Spool:
                 yield messages
                 self.delete(name)
 
+    def replace(self, name: str, messages: Sequence[Message]) -> None:
+        """Let a new file with these messages stand for a file. Killed in between, both are there."""
+        try:
+            if messages:
+                self._save(_content(messages))
+        except Exception as error:
+            raise BufferUnavailable(f"the spool failed: {type(error).__name__}") from error
+        self.delete(name)
+
     def delete(self, name: str) -> None:
         """Remove a file. Raises BufferUnavailable."""
         try:
             self._storage.delete(name)
         except Exception as error:
             raise BufferUnavailable(f"the spool failed: {type(error).__name__} for {name}") from error
+
+
+def _content(messages: Sequence[Message]) -> bytes:
+    return b"".join([*map(_line, messages), LAST_LINE])
 
 
 def _line(message: Message) -> bytes:
@@ -141,13 +154,16 @@ def _message(line: bytes) -> Message:
 
 def make_spool() -> Spool:
     """The spool that the settings ask for."""
-    settings = get_settings()
-    return Spool(storages[settings.SPOOL] if settings.SPOOL else default_storage(), settings.SPOOL_MAX_BYTES)
+    return Spool(spool_storage(), get_settings().SPOOL_MAX_BYTES)
 
 
-def default_storage() -> Storage:
+def spool_storage() -> Storage:
+    """Where the spool's files are."""
+    alias = get_settings().SPOOL
+    return storages[alias] if alias else private_folder("segment-spool")
+
+
+def private_folder(name: str) -> Storage:
     """A folder that no web server serves: in the project's own, else among the machine's temporary files."""
     base = getattr(django_settings, "BASE_DIR", None) or tempfile.gettempdir()
-    return FileSystemStorage(
-        location=Path(base) / "segment-spool", file_permissions_mode=0o600, directory_permissions_mode=0o700
-    )
+    return FileSystemStorage(location=Path(base) / name, file_permissions_mode=0o600, directory_permissions_mode=0o700)

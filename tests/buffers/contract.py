@@ -355,6 +355,13 @@ class BufferContract:
         assert [d.message.created for d in letters] == [d.buried for d in letters] == times
         assert make().depth() == 0
 
+    def test_dead_letters_are_counted_from_a_moment_on(self, make: Make, clock: Clock) -> None:
+        buffer = make()
+        buffer.bury([event("1")], "no")
+        clock.advance(60)
+        buffer.bury([event("2"), event("3")], "no")
+        assert [make().dead_letter_count(since) for since in (0, clock.now, clock.now + 1)] == [3, 2, 0]
+
     def test_bury_of_many_leaves_the_others(self, buffer: Buffer) -> None:
         buffer.put([event(number) for number in range(60)])
         with claimed(buffer) as claim:
