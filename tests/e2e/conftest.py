@@ -20,6 +20,9 @@ import pytest
 from playwright.sync_api import Browser, Playwright, sync_playwright
 
 from segment_fallback.testing import LocalSegment
+from tests.blockers.engine import lists_folder
+from tests.blockers.extension import Extension, build, surrogates
+from tests.e2e.blocking import Blocker, blocking
 from tests.servers import free_port
 
 ROOT = Path(__file__).parents[2]
@@ -46,6 +49,22 @@ def playwright() -> Iterator[Playwright]:
 def browser(playwright: Playwright, chromium: dict[str, Any]) -> Iterator[Browser]:
     with contextlib.closing(playwright.chromium.launch(**chromium)) as browser:
         yield browser
+
+
+@pytest.fixture(scope="session")
+def extension(tmp_path_factory: pytest.TempPathFactory) -> Extension:
+    """Debian's lists, or those of FILTER_LISTS, as an extension."""
+    folder = lists_folder()
+    return build(folder, tmp_path_factory.mktemp("extension"), surrogates(folder))
+
+
+@pytest.fixture(scope="module")
+def blocker(
+    playwright: Playwright, chromium: dict[str, Any], extension: Extension, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Blocker]:
+    """A browser that has the extension."""
+    with blocking(playwright, chromium, extension, tmp_path_factory.mktemp("profile")) as blocker:
+        yield blocker
 
 
 def missing(reason: str) -> None:

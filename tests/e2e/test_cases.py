@@ -1,7 +1,7 @@
 """Every page view once: one messageId in every case, on every kind of site.
 
-Real Chromium, real analytics.js, real pixel, buffer and flush. ``python -m tests.e2e.table`` runs the cases and writes
-what it saw into the docs.
+Real Chromium, real analytics.js, real pixel, buffer and flush; on first-party sites with blockers' lists applied in the
+browser. ``python -m tests.e2e.table`` runs the cases and writes what it saw into the docs.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import pytest
 from playwright.sync_api import Browser
 
 from segment_fallback.testing import Answer, LocalSegment, Received
+from tests.e2e.blocking import CONTROL, Blocker
 from tests.e2e.cases import CASES, Case
 from tests.e2e.conftest import Site, running_site
 from tests.e2e.table import write
@@ -37,18 +38,25 @@ class Column:
     name: str
     arrivals: dict[str, list[Received]] = field(default_factory=dict)
     failures: dict[str, BaseException] = field(default_factory=dict)
+    blocked: set[str] = field(default_factory=set)
+    """The URLs that the lists blocked or replaced in that browser."""
 
 
 @pytest.fixture(scope="module", params=COLUMNS)
-def column(
-    request: pytest.FixtureRequest, browser: Browser, segment: LocalSegment, tmp_path_factory: pytest.TempPathFactory
-) -> Column:
+def column(request: pytest.FixtureRequest, segment: LocalSegment, tmp_path_factory: pytest.TempPathFactory) -> Column:
     column = Column(request.param)
+    blocker: Blocker | None = None
+    if column.name == "CDN":  # where lists would block analytics.js in every case: see test_blockers.py
+        browser: Browser = request.getfixturevalue("browser")
+    else:
+        blocker = request.getfixturevalue("blocker")
+        browser = blocker.browser
     with running_site(tmp_path_factory.mktemp("site"), segment, **COLUMNS[column.name]) as site:
         for behaviour in (None, *SEGMENT):
             cases = [case for case in CASES if case.segment == behaviour]
             for start in range(0, len(cases), SIDE_BY_SIDE):
                 play(cases[start : start + SIDE_BY_SIDE], column, browser, site, segment)
+    column.blocked = blocker.urls() if blocker else set()
     if file := os.environ.get("PAGE_VIEWS_TABLE"):
         write(Path(file), column.name, {name: outcome(column, name) for name in column.arrivals})
     return column
@@ -108,3 +116,8 @@ def test_page_view_arrives_once(column: Column, case: Case) -> None:
     assert ids == (0 if column.name in case.lost else case.views)
     if case.name == "all is well" and column.name != "first party, eager":
         assert ways == ["javascript"]
+
+
+@pytest.mark.parametrize("column", [name for name in COLUMNS if name != "CDN"], indirect=True)
+def test_lists_are_applied_and_block_nothing(column: Column) -> None:
+    assert column.blocked == {CONTROL}

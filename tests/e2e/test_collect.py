@@ -13,9 +13,9 @@ from django.test import override_settings
 from django.urls import include, path
 from playwright.sync_api import Response, sync_playwright
 
-from segment_fallback.intake.outcome import Outcome, Refused
 from segment_fallback.models import WaitingMessage
 from segment_fallback.names import public_key
+from segment_fallback.outcome import Outcome, Refused
 from tests.intake.posts import WRITE_KEY, url_of
 from tests.intake.test_clients import OneByOne, without_static_files
 from tests.intake.visits import outcomes, waiting

@@ -101,14 +101,14 @@ PART((config, parts, again) => {
       broken = 1;
       attempt(() => {
         views.map((view) => view.x || (view.s && !leaving) || core.sendPixel(view, leaving));
-        // Our own page calls stay in the queue: with their messageId they may arrive by both ways.
-        analytics
-          .splice(0)
-          .map((call) =>
-            call.d && !(call[4] || 0).messageId
-              ? post({ i: newId(), d: call.d, a: call })
-              : analytics.push(call)
-          );
+        // Our own page calls stay in the queue: with their messageId they may arrive by both ways. The others
+        // go together: in requests of their own the slowest would come to be the last.
+        post(
+          analytics
+            .splice(0)
+            .filter((call) => (call.d && !(call[4] || 0).messageId) || !analytics.push(call))
+            .map((call) => ({ i: newId(), d: call.d, a: call }))
+        );
       });
     },
   };
@@ -125,15 +125,16 @@ PART((config, parts, again) => {
     return crypto.getRandomValues(new Uint32Array(4)).join("");
   }
 
-  function post(call) {
-    fetch(config.b + "q", {
-      method: "POST",
-      keepalive: true,
-      body: JSON.stringify({ k: config.k, c: [[call.i, Date.now() - call.d, call.a]] }),
-    }).then(
-      (response) => response.status > 499 && keep(call),
-      () => keep(call)
-    );
+  function post(calls) {
+    if (calls[0])
+      fetch(config.b + "q", {
+        method: "POST",
+        keepalive: true,
+        body: JSON.stringify({ k: config.k, c: calls.map((call) => [call.i, Date.now() - call.d, call.a]) }),
+      }).then(
+        (response) => response.status > 499 && calls.map(keep),
+        () => calls.map(keep)
+      );
   }
 
   // What the site could not take, for the next page to send again.
@@ -189,7 +190,7 @@ PART((config, parts, again) => {
       attempt(() => {
         const waiting = localStorage[config.c];
         delete localStorage[config.c];
-        JSON.parse(waiting).map((item) => (item.a ? post(item) : (views.push(item), core.sendPixel(item))));
+        post(JSON.parse(waiting).filter((item) => item.a || (views.push(item), core.sendPixel(item))));
       });
     };
     if (document.prerendering) document.addEventListener("prerenderingchange", next);
