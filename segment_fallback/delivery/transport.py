@@ -19,11 +19,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from email.utils import parsedate_to_datetime
+from http.cookiejar import DefaultCookiePolicy
 from types import TracebackType
 from typing import Any
 from urllib.parse import urlsplit
 
 import requests
+from requests.adapters import HTTPAdapter
 from requests.auth import AuthBase
 from segment.analytics.oauth_manager import OauthManager
 from segment.analytics.request import parse_retry_after
@@ -31,6 +33,7 @@ from segment.analytics.version import VERSION
 from urllib3.exceptions import NewConnectionError
 
 from segment_fallback.conf import Settings, Source
+from segment_fallback.tracing import span
 
 RETRIED = frozenset({408, 410, 429, 460})
 """Besides 5xx but 501 and 505: what the SDKs retry."""
@@ -58,13 +61,14 @@ class Verdict(str, enum.Enum):
 class Answer:
     """A verdict, the seconds that Segment asks to wait (if it does), and one line for people.
 
-    ``doubtful``: the batch may have been delivered all the same.
+    ``doubtful``: the batch may have been delivered all the same. ``status``: of HTTP; None where nobody answered.
     """
 
     verdict: Verdict
     retry_after: int | None = None
     detail: str = ""
     doubtful: bool = False
+    status: int | None = None
 
 
 class _Authorization(AuthBase):
@@ -79,14 +83,26 @@ class _Authorization(AuthBase):
 
 
 class Transport:
-    """One connection to one source for the length of a flush. A context manager; for one thread."""
+    """The connections to one source: one for the length of a flush, as a context manager; or those of many threads.
 
-    def __init__(self, source: Source, settings: Settings) -> None:
+    ``timeout``: seconds to connect, and to wait for each part of the answer; by default SEND_TIMEOUT for either.
+    ``connections``: how many are kept for the next to send.
+    """
+
+    def __init__(
+        self, source: Source, settings: Settings, *, timeout: tuple[float, float] | None = None, connections: int = 1
+    ) -> None:
         self._settings = settings
+        self._source = source.alias
+        self._timeout = timeout or settings.SEND_TIMEOUT
         self._url = f"{source.api_host}/v1/batch"
         self._basic = "Basic " + base64.b64encode(f"{source.write_key}:".encode()).decode()
         self._oauth = oauth_manager(tuple(sorted(source.oauth.items()))) if source.oauth else None
         self._session = requests.Session()
+        # Nobody's cookies: the next events are another visitor's.
+        self._session.cookies.set_policy(DefaultCookiePolicy(allowed_domains=()))
+        for scheme in ("https://", "http://"):
+            self._session.mount(scheme, HTTPAdapter(pool_maxsize=connections))
         self._tail = f'","writeKey":{json.dumps(source.write_key)}}}'.encode()
         self.envelope = len(self._body([]))
         """Bytes of the request's JSON around the messages."""
@@ -97,6 +113,14 @@ class Transport:
         ``retry_count``: how often sending has failed before; Segment hears it as the SDKs say it.
         """
         body = self._body(bodies)
+        with span("send", source=self._source, messages=len(bodies), bytes=len(body)) as current:
+            answer = self._post(body, retry_count)
+            current.set(verdict=answer.verdict.value, **({"status": answer.status} if answer.status else {}))
+            if answer.verdict is not Verdict.DELIVERED:
+                current.fail(answer.detail)
+        return answer
+
+    def _post(self, body: bytes, retry_count: int) -> Answer:
         headers = {"Content-Type": "application/json", "User-Agent": f"analytics-python/{VERSION}"}
         if retry_count:
             headers["X-Retry-Count"] = str(retry_count)
@@ -113,7 +137,7 @@ class Transport:
                 data=body,
                 headers=headers,
                 auth=_Authorization(authorization),
-                timeout=self._settings.SEND_TIMEOUT,
+                timeout=self._timeout,
                 allow_redirects=False,
             )
         except requests.RequestException as error:
@@ -159,21 +183,28 @@ class Tokens(OauthManager):  # type: ignore[misc]
         self._expires = 0.0
 
     def get_token(self) -> str:
-        """A token that is good for a while yet. Waits ``timeout`` seconds at most. Raises NoToken."""
-        with self.token_mutex:
-            if time.monotonic() < self._expires:
-                return self._good
-            try:
-                response = self._request_token()
-            except requests.RequestException as error:
-                raise NoToken(Verdict.RETRY, f"{type(error).__name__} from {self.auth_server}") from error
-            except Exception as error:  # whatever the JWT's library has against the key
-                detail = f"{type(error).__name__}: check client_key in OAUTH"
-                raise NoToken(Verdict.MISCONFIGURED, detail) from error
-            self._heed_clock(response)
-            self._good, lifetime = _token(response)
-            self._expires = time.monotonic() + lifetime / 2
+        """A token that is good for a while yet. Waits ``timeout`` seconds at most, and as long for another thread
+        that asks for it. Raises NoToken."""
+        if not self.token_mutex.acquire(timeout=self.timeout):
+            raise NoToken(Verdict.RETRY, f"{self.auth_server} lets others wait")
+        try:
+            if time.monotonic() >= self._expires:
+                self._renew()
             return self._good
+        finally:
+            self.token_mutex.release()
+
+    def _renew(self) -> None:
+        try:
+            response = self._request_token()
+        except requests.RequestException as error:
+            raise NoToken(Verdict.RETRY, f"{type(error).__name__} from {self.auth_server}") from error
+        except Exception as error:  # whatever the JWT's library has against the key
+            detail = f"{type(error).__name__}: check client_key in OAUTH"
+            raise NoToken(Verdict.MISCONFIGURED, detail) from error
+        self._heed_clock(response)
+        self._good, lifetime = _token(response)
+        self._expires = time.monotonic() + lifetime / 2
 
     def _heed_clock(self, response: requests.Response) -> None:
         """The server refuses a request that its own clock dates otherwise."""
@@ -211,12 +242,12 @@ def judge(response: requests.Response) -> Answer:
     status = response.status_code
     detail = f"HTTP {status} {response.reason} from {response.url}"
     if 200 <= status < 300:
-        return Answer(Verdict.DELIVERED)
+        return Answer(Verdict.DELIVERED, status=status)
     if status in REFUSED:
-        return Answer(Verdict.REFUSED, detail=detail)
+        return Answer(Verdict.REFUSED, detail=detail, status=status)
     if status in RETRIED or (status >= 500 and status not in (501, 505)):
-        return Answer(Verdict.RETRY, parse_retry_after(response), detail, doubtful=status >= 500)
-    return Answer(Verdict.MISCONFIGURED, detail=f"{detail}: check WRITE_KEY and API_HOST")
+        return Answer(Verdict.RETRY, parse_retry_after(response), detail, status >= 500, status)
+    return Answer(Verdict.MISCONFIGURED, detail=f"{detail}: check WRITE_KEY and API_HOST", status=status)
 
 
 def _never_connected(error: requests.RequestException) -> bool:

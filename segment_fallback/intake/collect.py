@@ -1,9 +1,9 @@
 """Segment's Tracking API on the site's own host, and the endpoint for calls that analytics.js could not make.
 
 ``<mount>/<name>/e/`` for pages, and ``…/e/v1/`` for server libraries, which append ``/v1/…`` themselves, answer as
-Segment does, so that its libraries work unchanged: 200 ``{"success": true}`` once the events are stored; 400, 403, 413
-and 415 for what no repetition cures; 429 and 503 for what the library shall keep and send again. Refusals are
-``{"success": false, "reason": "<outcome>"}``.
+Segment does, so that its libraries work unchanged: 200 ``{"success": true}`` once the events are stored (with COLLECT
+"forward": once Segment has them); 400, 403, 413 and 415 for what no repetition cures; 429 and 503 for what the library
+shall keep and send again. Refusals are ``{"success": false, "reason": "<outcome>"}``.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from segment_fallback.intake import calls as calls_
 from segment_fallback.intake import context, verify
 from segment_fallback.intake.body import read_json
 from segment_fallback.intake.incoming import MAX_AGE, Event, checked, set_time
-from segment_fallback.intake.outcome import Outcome, Refused
 from segment_fallback.intake.privacy import check_choices
 from segment_fallback.intake.receive import Load, Reception
-from segment_fallback.intake.tally import tally
 from segment_fallback.message import Way
 from segment_fallback.names import source_of_key
+from segment_fallback.outcome import Outcome, Refused
+from segment_fallback.tally import tally
 
 MAX_EVENTS = 2_500
 """Events of a batch: past it Segment answers 200 and drops them."""
@@ -55,9 +55,14 @@ _STATUS = {
     Outcome.CONTENT_TYPE: 415,
     Outcome.MALFORMED: 400,
     Outcome.INVALID: 400,
+    Outcome.PLAN: 400,
     Outcome.RATE: 429,
     Outcome.UNAVAILABLE: 503,
     Outcome.SPOOL_FULL: 503,
+    Outcome.SEGMENT_DOWN: 503,
+    Outcome.SEGMENT_BUSY: 429,
+    Outcome.SEGMENT_REFUSED: 400,
+    Outcome.MISCONFIGURED: 503,
 }
 """Every other outcome is 403: this client, here and now, may not write."""
 
@@ -197,6 +202,8 @@ def _answer(reception: Reception) -> HttpResponse:
         response["Allow"] = "POST, OPTIONS"
     elif outcome is Outcome.RATE:
         response["Retry-After"] = str(verify.limiter.retry_after())
+    elif outcome.temporary and reception.retry_after is not None:
+        response["Retry-After"] = str(reception.retry_after)
     _allow_origin(reception.request, response, reception.settings)
     return reception.finish(response)
 

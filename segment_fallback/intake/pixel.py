@@ -23,16 +23,17 @@ from django.http import HttpRequest, HttpResponse
 from django.views.decorators.csrf import csrf_exempt
 
 from segment_fallback import message
-from segment_fallback.buffers.accept import accept
 from segment_fallback.conf import Settings, get_settings, get_source
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, SpoolFull
 from segment_fallback.intake import context, identity, verify
-from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.intake.keep import keep
 from segment_fallback.intake.privacy import check_choices
-from segment_fallback.intake.tally import tally
+from segment_fallback.log import log_fields
 from segment_fallback.message import Way
 from segment_fallback.names import endpoint_names
+from segment_fallback.outcome import Outcome, Refused
 from segment_fallback.page.token import Page
+from segment_fallback.tally import tally
 
 logger = logging.getLogger("segment_fallback")
 
@@ -159,19 +160,22 @@ def _answer(
         event["userId"] = identity.user_id(request, settings)
         if ip:
             event["context"]["ip"] = ip
-        accept([message.encode(event, way=way, provisional=True, hold=settings.hold, source=page.source)])
+        encoded = message.encode(event, way=way, provisional=True, hold=settings.hold, source=page.source)
+        [outcome] = keep([encoded], settings).outcomes
     except Refused as refusal:
         outcome = refusal.outcome
     except InvalidMessage as error:
         outcome = Outcome.SIZE if error.code == "size" else Outcome.MALFORMED
     except SpoolFull as error:
-        logger.error("a page view could not be spooled: %s", error)
+        extra = log_fields("unspooled", way=way.value, number=1, reason=str(error))
+        logger.error("a page view could not be spooled: %s", error, extra=extra)
         outcome = Outcome.SPOOL_FULL
     except BufferUnavailable as error:
-        logger.error("a page view could not be buffered: %s", error)
+        extra = log_fields("unbuffered", way=way.value, number=1, reason=str(error))
+        logger.error("a page view could not be buffered: %s", error, extra=extra)
         outcome = Outcome.UNAVAILABLE
     except Exception:  # tracking never breaks a page: whatever fails here is ours to log and a 503 to the browser
-        logger.exception("a page view could not be taken")
+        logger.exception("a page view could not be taken", extra=log_fields("hit_failed", way=way.value, number=1))
         outcome = Outcome.UNAVAILABLE
     tally.add(way, outcome)
     response = gif(request, outcome)

@@ -15,15 +15,16 @@ from typing import Any
 from django.conf import settings as django_settings
 from django.http import HttpRequest, HttpResponse
 
-from segment_fallback import message
-from segment_fallback.buffers.accept import accept
+from segment_fallback import message, plan
 from segment_fallback.conf import Settings, Source
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, SpoolFull
 from segment_fallback.intake import identity, verify
 from segment_fallback.intake.incoming import Event, Visitor
-from segment_fallback.intake.outcome import Outcome, Refused
-from segment_fallback.intake.tally import tally
+from segment_fallback.intake.keep import keep
+from segment_fallback.log import log_fields
 from segment_fallback.message import Message, Way
+from segment_fallback.outcome import Outcome, Refused
+from segment_fallback.tally import tally
 
 logger = logging.getLogger("segment_fallback")
 
@@ -44,6 +45,8 @@ class Reception:
     def __init__(self, request: HttpRequest, settings: Settings, way: Way) -> None:
         self.request, self.settings, self.way = request, settings, way
         self.outcomes: Counter[Outcome] = Counter()
+        self.retry_after: int | None = None
+        """Seconds that Segment asks to wait."""
         self._anonymous_id: str | None = None
         self._minted = False
 
@@ -62,19 +65,23 @@ class Reception:
             number = len(carried.items)
             messages = self._messages(carried)
             if messages:
-                accept(messages)
-                self.outcomes[Outcome.ACCEPTED] = len(messages)
+                kept = keep(messages, self.settings)
+                self.outcomes.update(kept.outcomes)
+                self.retry_after = kept.retry_after
             outcome = None
         except Refused as refusal:
             outcome = refusal.outcome
         except SpoolFull as error:
-            logger.error("%d events could not be spooled: %s", number, error)
+            extra = log_fields("unspooled", way=self.way.value, number=number, reason=str(error))
+            logger.error("%d events could not be spooled: %s", number, error, extra=extra)
             outcome = Outcome.SPOOL_FULL
         except BufferUnavailable as error:
-            logger.error("%d events could not be buffered: %s", number, error)
+            extra = log_fields("unbuffered", way=self.way.value, number=number, reason=str(error))
+            logger.error("%d events could not be buffered: %s", number, error, extra=extra)
             outcome = Outcome.UNAVAILABLE
         except Exception:  # whatever fails here is ours to log, and a 503 to the client, who keeps the events
-            logger.exception("%d events could not be taken", number)
+            extra = log_fields("hit_failed", way=self.way.value, number=number)
+            logger.exception("%d events could not be taken", number, extra=extra)
             outcome = Outcome.UNAVAILABLE
         if outcome:
             self.outcomes[outcome] += number - self.outcomes.total()
@@ -90,6 +97,8 @@ class Reception:
                 if visitor:
                     visitor.own(event)
                 encoded = message.encode(event, way=self.way, source=load.source.alias)
+                if plan.blocks(event, encoded, by_browser=True):
+                    raise Refused(Outcome.PLAN)
             except Refused as refusal:
                 self.outcomes[refusal.outcome] += 1
             except InvalidMessage as error:

@@ -184,6 +184,18 @@ def test_token_server_that_is_silent_is_waited_for_as_long_as_timeout_says(local
     assert "ReadTimeout" in failure.detail
 
 
+def test_thread_waits_as_long_for_another_that_asks_for_the_token(local_segment: LocalSegment) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+        arguments = {"client_id": "me", "client_key": PEM, "key_id": "k1", "auth_server": url, "timeout": 0.2}
+        with transport(local_segment, **arguments) as sender:
+            with module.oauth_manager(tuple(sorted(arguments.items()))).token_mutex:
+                failure = sender.send([BODY])
+            after = sender.send([BODY])
+    assert (failure.verdict, failure.detail) == (Verdict.RETRY, f"no OAuth token: {url} lets others wait")
+    assert "ReadTimeout" in after.detail
+
+
 def test_key_that_is_none_is_said(local_segment: LocalSegment, server: TokenServer) -> None:
     with transport(local_segment, **oauth(server, client_key="nonsense")) as sender:
         failure = sender.send([BODY])
