@@ -9,7 +9,10 @@ from typing import TypeVar
 import pytest
 
 from segment_fallback.buffers.accept import acceptance
+from segment_fallback.delivery.archiving import lanes
+from segment_fallback.delivery.forward import lines
 from segment_fallback.intake.verify import limiter
+from segment_fallback.status import cheap, full
 from tests.servers import DatabaseServer, NotInstalled, dynalite, dynamodb_local, mariadb, moto_server, postgresql
 
 Server = TypeVar("Server")
@@ -17,7 +20,7 @@ Server = TypeVar("Server")
 
 MARKED = {
     "e2e": ("e2e", "example", "test_in_chromium.py"),
-    "slow": ("torture", "serving", "edge", "test_conservation.py"),
+    "slow": ("torture", "serving", "edge", "test_conservation.py", "test_on_the_wire.py"),
 }
 
 
@@ -30,10 +33,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(autouse=True)
 def process_that_has_just_started() -> Iterator[None]:
-    """Forget what a process remembers of earlier requests: its rate limits, which store is down, what is spooled."""
+    """Forget what a process remembers of earlier requests: its rate limits, what is down, what is spooled."""
     yield
     limiter.clear()
     acceptance.forget()
+    lines.forget()
+    cheap.forget()
+    full.forget()
+    lanes.forget()
     for name in acceptance.spool.files():
         acceptance.spool.delete(name)
 

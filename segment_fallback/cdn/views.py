@@ -19,6 +19,7 @@ from django.views.decorators.csrf import csrf_exempt
 from segment_fallback.cdn import files, folder, rewrite
 from segment_fallback.cdn.store import Entry, make_entry, store
 from segment_fallback.conf import Source, get_settings
+from segment_fallback.log import spare_admins
 from segment_fallback.names import source_of_key
 
 JAVASCRIPT = "text/javascript; charset=utf-8"
@@ -113,8 +114,7 @@ def _first_party_settings(place: rewrite.Place, body: bytes, host: str, scheme: 
 def _answer(request: HttpRequest, entry: Entry, content_type: str, cache_control: str) -> HttpResponse:
     if not entry.usable:
         response = _nothing(entry.status)
-        # Logged where it was found out, once: Django would log, and mail to the admins, every visitor's 502.
-        setattr(response, "_has_been_logged", entry.status == 502)  # noqa: B010
+        spare_admins(response)
         return response
     response = HttpResponse(content_type=content_type)
     if _takes_gzip(request):

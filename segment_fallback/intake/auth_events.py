@@ -15,6 +15,7 @@ from django.utils.module_loading import import_string
 from segment_fallback import ambient
 from segment_fallback.conf import get_settings
 from segment_fallback.intake.visitor import Visitor
+from segment_fallback.log import log_fields
 
 logger = logging.getLogger("segment_fallback")
 
@@ -36,7 +37,9 @@ def identify_at_login(sender: object, request: HttpRequest | None, user: Any, **
     except Exception as error:
         if settings.RAISE_ERRORS:
             raise
-        logger.error("TRAITS failed, and the user is identified without: %s", type(error).__name__)
+        name = type(error).__name__
+        extra = log_fields("traits_failed", reason=name)
+        logger.error("TRAITS failed, and the user is identified without: %s", name, extra=extra)
         traits = {}
     person = visitor.person()
     if visitor.signed_up == user.pk and person.anonymous_id:

@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 from django.http import HttpRequest
 from django.http.request import UnreadablePostError
 
-from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.outcome import Outcome, Refused
 
 MAX_BODY = 500_000
 """Bytes of a request, unpacked too: the smaller reading of Segment's 500 KB."""

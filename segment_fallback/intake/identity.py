@@ -214,6 +214,9 @@ def client_ip(request: HttpRequest, settings: Settings) -> str | None:
         if len(forwarded) >= settings.TRUSTED_PROXIES:
             address = forwarded[-settings.TRUSTED_PROXIES]
     try:
-        return str(ipaddress.ip_address(address.strip()))
+        # Behind a "%" an address of IPv6 may have any text, to name a network of the machine that wrote it.
+        ip = ipaddress.ip_address(address.strip().partition("%")[0])
     except ValueError:
         return None
+    # So a server that listens on IPv6 writes those of IPv4. They are all of one /64, which would be limited as one.
+    return str(getattr(ip, "ipv4_mapped", None) or ip)

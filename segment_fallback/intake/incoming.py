@@ -14,7 +14,7 @@ from django.utils.dateparse import parse_datetime
 
 from segment_fallback import message
 from segment_fallback.intake import identity
-from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.outcome import Outcome, Refused
 
 Event = dict[str, Any]
 

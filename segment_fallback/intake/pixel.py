@@ -28,7 +28,7 @@ from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, Spool
 from segment_fallback.intake import context, identity, verify
 from segment_fallback.intake.keep import keep
 from segment_fallback.intake.privacy import check_choices
-from segment_fallback.log import log_fields
+from segment_fallback.log import log_fields, spare_admins
 from segment_fallback.message import Way
 from segment_fallback.names import endpoint_names
 from segment_fallback.outcome import Outcome, Refused
@@ -189,6 +189,7 @@ def gif(request: HttpRequest, outcome: Outcome) -> HttpResponse:
     response = HttpResponse(GIF, content_type="image/gif")
     if outcome.temporary:
         response = HttpResponse(status=503, content_type="image/gif")
+        spare_admins(response)
     elif outcome is Outcome.METHOD and request.method != "HEAD":
         response.status_code = 405
         response["Allow"] = "GET, HEAD, POST"

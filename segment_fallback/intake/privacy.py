@@ -9,7 +9,7 @@ from urllib.parse import unquote
 from django.http import HttpRequest
 
 from segment_fallback.conf import Settings
-from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.outcome import Outcome, Refused
 
 
 def check_choices(request: HttpRequest, settings: Settings) -> None:

@@ -21,7 +21,7 @@ from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, Spool
 from segment_fallback.intake import identity, verify
 from segment_fallback.intake.incoming import Event, Visitor
 from segment_fallback.intake.keep import keep
-from segment_fallback.log import log_fields
+from segment_fallback.log import log_fields, spare_admins
 from segment_fallback.message import Message, Way
 from segment_fallback.outcome import Outcome, Refused
 from segment_fallback.tally import tally
@@ -130,6 +130,7 @@ class Reception:
         # https://www.rfc-editor.org/rfc/rfc9110#section-9.3.3
         response["Cache-Control"] = "private, no-cache" if Outcome.ACCEPTED in self.outcomes else "private, no-store"
         response["X-Content-Type-Options"] = "nosniff"
+        spare_admins(response)
         if self._anonymous_id and self.outcome is Outcome.ACCEPTED:
             identity.keep_anonymous_id(self.request, response, self._anonymous_id, self.settings, minted=self._minted)
         if django_settings.DEBUG:

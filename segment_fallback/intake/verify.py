@@ -15,7 +15,7 @@ from django.http import HttpRequest
 from django.http.request import split_domain_port, validate_host
 
 from segment_fallback.conf import Settings
-from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.outcome import Outcome, Refused
 from segment_fallback.page.token import InvalidToken, Page, verify
 
 MAX_URL = 8_000

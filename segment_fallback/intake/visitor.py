@@ -23,9 +23,9 @@ from segment_fallback.client.calls import Dict, Id, twin
 from segment_fallback.client.sending import Sent, write
 from segment_fallback.conf import DEFAULT_SOURCE, Settings, get_settings
 from segment_fallback.intake import context, identity
-from segment_fallback.intake.outcome import Outcome, Refused
 from segment_fallback.intake.privacy import check_choices
 from segment_fallback.message import Message
+from segment_fallback.outcome import Outcome, Refused
 
 MAX_DEFERRED = 500
 """Messages that one request keeps in memory. Past that they are written at once."""

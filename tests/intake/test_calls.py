@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from segment_fallback.intake.calls import InvalidCall, event_of, page_of
 from segment_fallback.intake.incoming import checked
-from segment_fallback.intake.outcome import Refused
+from segment_fallback.outcome import Refused
 
 PAGE = {"__t": "bpc", "p": "/shop/", "u": "https://shop.example/shop/?a=1#top", "s": "?a=1", "t": "A shop", "r": ""}
 METHODS = ["track", "page", "screen", "identify", "group", "alias"]

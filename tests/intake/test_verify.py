@@ -22,6 +22,9 @@ from tests.intake.visits import Visit, outcomes, waiting
         (1, "", "10.0.0.1", None),
         (0, "", "", None),
         (1, " 2001:DB8::1 ", "10.0.0.1", "2001:db8::1"),
+        (0, "", "::ffff:203.0.113.9", "203.0.113.9"),
+        (1, "::ffff:198.51.100.1", "10.0.0.1", "198.51.100.1"),
+        (1, "2001:db8::1%</script>", "10.0.0.1", "2001:db8::1"),
     ],
 )
 def test_client_ip_is_believed_as_far_as_proxies_are_trusted(
@@ -63,10 +66,20 @@ LIMITED = override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "k", "OUTCOME_INTERVA
         (lambda n: "8.8.8.8", 20),
         (lambda n: f"2a00:1450:1:2::{n:x}", 20),
         (lambda n: f"2a00:1450:1:{n:x}::1", 30),
+        (lambda n: "::ffff:8.8.8.8", 20),
+        (lambda n: f"::ffff:8.8.8.{n}", 30),
         (lambda n: "10.0.0.1", 30),
         (lambda n: "", 30),
     ],
-    ids=["an address", "a subscriber's /64", "many subscribers", "a proxy", "none known"],
+    ids=[
+        "an address",
+        "a subscriber's /64",
+        "many subscribers",
+        "an address of IPv4, mapped",
+        "many mapped",
+        "a proxy",
+        "none known",
+    ],
 )
 def test_flood_from_one_address_is_damped(address: object, accepted: int) -> None:
     assert callable(address)

@@ -12,9 +12,9 @@ from django.db import connection
 from django.test import override_settings
 
 from segment_fallback.buffers import buffers
-from segment_fallback.intake.outcome import Outcome
-from segment_fallback.intake.tally import Tally
 from segment_fallback.message import Way
+from segment_fallback.outcome import Outcome
+from segment_fallback.tally import Tally
 from tests.intake.visits import outcomes
 
 SLOW = override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "k", "OUTCOME_INTERVAL": 3_600})
@@ -74,8 +74,8 @@ import django
 django.setup()
 from django.core.management import call_command
 call_command("migrate", verbosity=0)
-from segment_fallback.intake.outcome import Outcome
-from segment_fallback.intake.tally import tally
+from segment_fallback.outcome import Outcome
+from segment_fallback.tally import tally
 from segment_fallback.buffers import buffers
 from segment_fallback.message import Way
 {body}
@@ -90,7 +90,7 @@ def run(body: str, tmp_path: Path, interval: float) -> str:
         **os.environ,
         "DJANGO_SETTINGS_MODULE": "program_settings",
         "TESTS_DATABASE": str(tmp_path / "db.sqlite3"),
-        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[2])]),
+        "PYTHONPATH": os.pathsep.join([str(tmp_path), str(Path(__file__).parents[1])]),
     }
     command = [sys.executable, "-c", PROGRAM.format(body=body)]
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=True, timeout=60).stdout

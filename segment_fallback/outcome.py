@@ -19,7 +19,7 @@ class Outcome(str, enum.Enum):
         member.explanation = explanation
         return member
 
-    ACCEPTED = "accepted", "The event is in the buffer."
+    ACCEPTED = "accepted", "The event is in the buffer; with COLLECT 'forward', at Segment."
     METHOD = (
         "method",
         "The pixel takes GET, and POST by a beacon (HEAD is answered, and not counted as a page view); every other "
@@ -73,6 +73,18 @@ class Outcome(str, enum.Enum):
     CONSENT = "consent", "The visitor has not agreed, or no longer does: the cookie of CONSENT does not say so."
     UNAVAILABLE = "unavailable", "Buffer and spool are down; the browser is asked, by status 503, to try again."
     SPOOL_FULL = "spool_full", "The buffer is down and the spool at its cap; the browser is asked to try again."
+    SEGMENT_DOWN = (
+        "segment_down",
+        "With COLLECT 'forward': Segment fails or is silent, or was a moment ago; the browser is asked, by status 503, "
+        "to try again.",
+    )
+    SEGMENT_BUSY = "segment_busy", "With COLLECT 'forward': Segment says 429; the browser is told when to try again."
+    SEGMENT_REFUSED = "segment_refused", "With COLLECT 'forward': Segment does not want this event (400, 413, 422)."
+    MISCONFIGURED = (
+        "misconfigured",
+        "With COLLECT 'forward': Segment takes nothing by this WRITE_KEY, OAUTH or API_HOST; the log says more, and "
+        "the browser is asked, by status 503, to try again.",
+    )
     PLAN = "plan", "The message violates the tracking plan, and PLAN_BLOCK made it a dead letter."
     FAILED = "failed", "A handler failed EVENT_ATTEMPTS times; `manage.py segment_events --show` has the traceback."
     UNHANDLED = "unhandled", "An event was emitted, and no handler wanted it within an hour."
@@ -81,11 +93,22 @@ class Outcome(str, enum.Enum):
     @property
     def temporary(self) -> bool:
         """Whether the same hit may be accepted later."""
-        return self in (Outcome.UNAVAILABLE, Outcome.SPOOL_FULL)
+        return self in _TEMPORARY
 
     @property
     def refused(self) -> bool:
         return self is not Outcome.ACCEPTED
+
+
+_TEMPORARY = frozenset(
+    {
+        Outcome.UNAVAILABLE,
+        Outcome.SPOOL_FULL,
+        Outcome.SEGMENT_DOWN,
+        Outcome.SEGMENT_BUSY,
+        Outcome.MISCONFIGURED,
+    }
+)
 
 
 class Refused(Exception):
