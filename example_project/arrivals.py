@@ -10,7 +10,7 @@ import requests
 
 from example_project.settings import LOCAL_SEGMENT
 from segment_fallback.buffers import buffers
-from segment_fallback.intake.outcome import Outcome
+from segment_fallback.outcome import Outcome
 
 MEANINGS = {outcome.value: outcome.explanation for outcome in Outcome}
 WAYS = {"javascript": "JavaScript", "pixel": "pixel", "noscript": "noscript", "server": "server"}

@@ -9,7 +9,7 @@ INJECT does. Views get ``request.segment``, and what they track is written after
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import Any
 
 from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_async
 from django.conf import settings as django_settings
@@ -18,10 +18,10 @@ from django.http.response import HttpResponseBase
 from django.urls import Resolver404, resolve
 
 from segment_fallback import ambient
-from segment_fallback.conf import get_settings
+from segment_fallback.conf import Settings, get_settings
 from segment_fallback.intake import login
 from segment_fallback.intake.visitor import Visitor
-from segment_fallback.names import endpoint_names
+from segment_fallback.names import endpoint_paths
 from segment_fallback.page.inject import inject
 from segment_fallback.page.snippet import csp_nonce
 
@@ -35,7 +35,7 @@ class SegmentMiddleware:
     async_capable = True
 
     def __init__(self, get_response: GetResponse) -> None:
-        self.get_response = get_response
+        self.get_response: Callable[[HttpRequest], Any] = get_response
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -44,35 +44,36 @@ class SegmentMiddleware:
             self.process_view = self._aprocess_view if self._is_async else self._process_view
 
     def __call__(self, request: HttpRequest) -> HttpResponseBase | Awaitable[HttpResponseBase]:
-        view = early_view(request)
+        settings = get_settings()
+        view = early_view(request, settings)
         if view is None:
-            return self._apage(request) if self._is_async else self._page(request)
+            return self._apage(request, settings) if self._is_async else self._page(request, settings)
         return sync_to_async(view)(request) if self._is_async else view(request)
 
-    def _page(self, request: HttpRequest) -> HttpResponseBase:
+    def _page(self, request: HttpRequest, settings: Settings) -> HttpResponseBase:
         """A page of the site, whose view's calls are about its visitor."""
         visitor = request.segment = Visitor(request)  # type: ignore[attr-defined]
         token = ambient.current.set(visitor)
         try:
-            response = cast(HttpResponseBase, self.get_response(request))
+            response: HttpResponseBase = self.get_response(request)
         except BaseException:
             visitor.close()
             raise
         finally:
             ambient.current.reset(token)
-        return finish(request, visitor.end_with(response))
+        return finish(request, visitor.end_with(response), settings)
 
-    async def _apage(self, request: HttpRequest) -> HttpResponseBase:
+    async def _apage(self, request: HttpRequest, settings: Settings) -> HttpResponseBase:
         visitor = request.segment = Visitor(request)  # type: ignore[attr-defined]
         token = ambient.current.set(visitor)
         try:
-            response = await cast(Awaitable[HttpResponseBase], self.get_response(request))
+            response: HttpResponseBase = await self.get_response(request)
         except BaseException:  # a visitor who left cancels the request
             await visitor.aclose()
             raise
         finally:
             ambient.current.reset(token)
-        return finish(request, visitor.end_with(response))
+        return finish(request, visitor.end_with(response), settings)
 
     def _process_view(self, request: HttpRequest, *view: Any) -> None:
         """Whoever makes the policy wants to know before it does that a script will need its nonce."""
@@ -82,21 +83,20 @@ class SegmentMiddleware:
         self._process_view(request, *view)
 
 
-def finish(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase:
+def finish(request: HttpRequest, response: HttpResponseBase, settings: Settings) -> HttpResponseBase:
     """The response; with cookies if it signs somebody in or out, and perhaps with the snippet."""
-    settings = get_settings()
     if settings.IDENTIFY or settings.RESET_AT_LOGOUT or settings.INJECT:
         login.set_cookies(request, response)
         return inject(request, response)
     return response
 
 
-def early_view(request: HttpRequest) -> Callable[[HttpRequest], HttpResponseBase] | None:
+def early_view(request: HttpRequest, settings: Settings) -> Callable[[HttpRequest], HttpResponseBase] | None:
     """The view of ours that the request is for, ready to be called; None for everybody else's."""
     # Cheap for the pages of the site: one search for a short text.
     path = request.path_info
-    for name in endpoint_names():
-        if f"/{name}/" in path:
+    for part in endpoint_paths(settings.ENDPOINT_NAME):
+        if part in path:
             break
     else:
         return None

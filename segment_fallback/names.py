@@ -8,8 +8,11 @@ from __future__ import annotations
 
 import base64
 import functools
+from typing import Any
 
 from django.conf import settings as django_settings
+from django.core.signals import setting_changed
+from django.dispatch import receiver
 from django.utils.crypto import salted_hmac
 
 from segment_fallback.conf import DEFAULT_SOURCE, Source, get_settings, get_source
@@ -18,6 +21,12 @@ from segment_fallback.conf import DEFAULT_SOURCE, Source, get_settings, get_sour
 def endpoint_names() -> tuple[str, ...]:
     """The path segments under which our endpoints answer: the one to write now, then those that old pages carry."""
     return _endpoint_names(get_settings().ENDPOINT_NAME, _secrets())
+
+
+@functools.lru_cache(maxsize=8)  # every page asks, and each reading of Django's settings costs a fifth of a microsecond
+def endpoint_paths(fixed: str | None) -> tuple[str, ...]:
+    """What the path of a request to one of our endpoints holds: ``/name/``, of each name. ``fixed``: ENDPOINT_NAME."""
+    return tuple(f"/{name}/" for name in _endpoint_names(fixed, _secrets()))
 
 
 def public_key(alias: str = DEFAULT_SOURCE) -> str:
@@ -49,15 +58,24 @@ def source_of_key(key: str) -> Source | None:
     return None
 
 
+@functools.cache
 def _secrets() -> tuple[str | bytes, ...]:
     return (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
+
+
+@receiver(setting_changed, dispatch_uid="segment_fallback.names")
+def _forget_secrets(*, setting: str, **kwargs: Any) -> None:
+    """Of tests only: a site's secrets change by a restart."""
+    if setting in ("SECRET_KEY", "SECRET_KEY_FALLBACKS"):
+        _secrets.cache_clear()
+        endpoint_paths.cache_clear()
 
 
 def _public_key(alias: str, secret: str | bytes) -> str:
     return _derived("segment_fallback.public_key", alias, secret)[:32]
 
 
-@functools.lru_cache(maxsize=8)  # every page asks
+@functools.lru_cache(maxsize=8)
 def _endpoint_names(fixed: str | None, secrets: tuple[str | bytes, ...]) -> tuple[str, ...]:
     names = tuple(_derived("segment_fallback.endpoint_name", "", secret)[:6] for secret in secrets)
     return (fixed, *names) if fixed else names

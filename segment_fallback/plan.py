@@ -15,26 +15,25 @@ or with a TypedDict, or ``planned("Order Completed", schema={…})``. What it de
 
 from __future__ import annotations
 
-import atexit
 import logging
-import os
 import threading
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from django.db import connections, router, transaction
+from django.db import router, transaction
 from django.db.models import F
 from django.utils.module_loading import autodiscover_modules
 
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.base import now_ms
-from segment_fallback.buffers.database import DatabaseBuffer
 from segment_fallback.conf import get_settings, is_loud
+from segment_fallback.counting import Counting, of_the_process
 from segment_fallback.exceptions import PlanViolation
+from segment_fallback.log import log_fields
 from segment_fallback.message import Message, normalise
-from segment_fallback.models import SeenEvent
 from segment_fallback.plan_schema import check_schema, schema_of, validate
+from segment_fallback.signals import buried, tell
 
 logger = logging.getLogger("segment_fallback")
 
@@ -46,6 +45,9 @@ MAX_NAMES = 500
 """Names that the table of seen events holds beside those that are declared: whoever puts an id into an event's name
 must not fill a database."""
 OTHERS = "(others)"
+
+MAX_TOLD = 10
+"""Violations of one message that are put into words."""
 
 
 class Plan:
@@ -74,7 +76,10 @@ class Plan:
                     except Exception:
                         if is_loud():
                             raise
-                        logger.exception("the tracking plan could not be imported; what there is of it is in force")
+                        extra = log_fields("plan_unimportable")
+                        logger.exception(
+                            "the tracking plan could not be imported; what there is of it is in force", extra=extra
+                        )
                     finally:
                         self._discovering = False
                     self._discovered = True
@@ -108,11 +113,12 @@ def check(event: str, properties: Mapping[str, Any]) -> list[str]:
     return [] if schema is None else validate(normalise(properties), schema, "properties")
 
 
-def blocks(message: Mapping[str, Any], encoded: Message) -> bool:
+def blocks(message: Mapping[str, Any], encoded: Message, *, by_browser: bool = False) -> bool:
     """Hold a message, about to be kept as ``encoded``, against the plan: whether it must not go.
 
-    Counts what it sees. A violation raises PlanViolation in development (``conf.is_loud``). Else it is counted and
-    logged; with PLAN_BLOCK the message is a dead letter when this returns True. Raises BufferUnavailable.
+    Counts what it sees. A violation raises PlanViolation in development (``conf.is_loud``), unless a browser sent the
+    message: whoever made the mistake would not see it. Else it is counted and logged; with PLAN_BLOCK the message is a
+    dead letter when this returns True. Raises BufferUnavailable.
     """
     if message.get("type") != "track" or not plan.schemas:
         return False
@@ -121,84 +127,92 @@ def blocks(message: Mapping[str, Any], encoded: Message) -> bool:
     seen.add(event, found)
     if not found:
         return False
-    text = f"{event!r} is not as planned: {'; '.join(found)}"
-    if is_loud():
+    text = f"{_cut(event, 100)!r} is not as planned: {_told(found)}"
+    if is_loud() and not by_browser:
         raise PlanViolation(text)
-    logger.warning("%s", text)
+    logger.warning("%s", text, extra=log_fields("unplanned", name=_cut(event, 100), reason=_told(found)))
     if get_settings().PLAN_BLOCK:
-        buffers["default"].bury([encoded], f"plan: {'; '.join(found)}")
+        reason = f"plan: {_told(found)}"
+        buffers["default"].bury([encoded], reason)
+        tell(buried, Message, source=encoded.source, messages=[encoded], reason=reason)
         return True
     return False
 
 
-class Seen:
-    """What this process has seen and not written yet: written every OUTCOME_INTERVAL seconds, and at the end."""
+def _told(violations: Sequence[str]) -> str:
+    """The violations in one line. Names of properties may be a stranger's: of any length, and with line breaks."""
+    told = [_cut(violation, 200) for violation in violations[:MAX_TOLD]]
+    return "; ".join(told + ["and more"] * (len(violations) > MAX_TOLD))
 
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._counts: Counter[str] = Counter()
-        self._violations: Counter[str] = Counter()
-        self._last: dict[str, str] = {}
-        self._timer: threading.Timer | None = None
+
+def _cut(text: str, length: int) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text[:length])
+
+
+@dataclass
+class Sighting:
+    """How often an event was seen and how often not as planned, and what was wrong the last time."""
+
+    count: int = 0
+    violations: int = 0
+    last_violation: str = ""
+
+    def add(self, other: Sighting) -> None:
+        self.count += other.count
+        self.violations += other.violations
+        self.last_violation = other.last_violation or self.last_violation
+
+
+Sightings = dict[str, Sighting]
+"""By the name of the event."""
+
+
+class Seen(Counting[Sightings]):
+    """What this process has seen and not written yet."""
+
+    event = "unseen"
+    trouble = "%d messages could not be noted as seen yet"
 
     def add(self, event: str, violations: list[str]) -> None:
         """Count a message. Never raises."""
-        interval = get_settings().OUTCOME_INTERVAL
-        name = "".join(c if c.isprintable() else "?" for c in event[:100])
-        with self._lock:
-            if name not in self._counts and len(self._counts) >= MAX_NAMES and name not in plan.schemas:
-                name = OTHERS
-            self._counts[name] += 1
-            if violations:
-                self._violations[name] += 1
-                self._last[name] = "; ".join(violations).encode("ascii", "replace").decode()[:200]
-            if interval and self._timer is None:
-                self._timer = threading.Timer(interval, self._on_timer)
-                self._timer.daemon = True
-                self._timer.start()
-        if not interval:
-            self.write()
+        name, told = _cut(event, 100), _told(violations).encode("ascii", "replace").decode()[:200]
 
-    def write(self) -> None:
-        """Write what is pending; a database that fails gets it the next time."""
-        with self._lock:
-            counts, self._counts = self._counts, Counter()
-            violations, self._violations = self._violations, Counter()
-            last, self._last = self._last, {}
-            self._timer = None
-        if not counts:
-            return
-        try:
-            _add_seen(counts, violations, last)
-        except Exception as error:  # noqa: BLE001 - a count that fails must not fail the message that it counts
-            logger.warning("%d messages could not be noted as seen yet: %s", counts.total(), error)
-            with self._lock:
-                self._counts.update(counts)
-                self._violations.update(violations)
-                self._last = {**last, **self._last}
+        def note(pending: Sightings) -> None:
+            is_known = name in pending or name in plan.schemas or len(pending) < MAX_NAMES
+            pending.setdefault(name if is_known else OTHERS, Sighting()).add(Sighting(1, bool(violations), told))
 
-    def _on_timer(self) -> None:
-        try:
-            self.write()
-        finally:
-            connections.close_all()  # those of the timer's own thread
+        self.change(note)
 
-    def forget(self) -> None:
-        """What a parent has counted is the parent's to write."""
-        self.__init__()  # type: ignore[misc]
+    def none(self) -> Sightings:
+        return {}
+
+    def store(self, counts: Sightings) -> None:
+        _add_seen(counts)
+
+    def merge(self, older: Sightings, newer: Sightings) -> Sightings:
+        for name, sighting in newer.items():
+            older.setdefault(name, Sighting()).add(sighting)
+        return older
+
+    def number(self, counts: Sightings) -> int:
+        return sum(sighting.count for sighting in counts.values())
 
 
-def _add_seen(counts: Mapping[str, int], violations: Mapping[str, int], last: Mapping[str, str]) -> None:
+def _add_seen(sightings: Sightings) -> None:
+    # They need the apps, which settings that hold a site's URLs, too, are loaded before.
+    from segment_fallback.buffers.database import DatabaseBuffer
+    from segment_fallback.models import SeenEvent
+
     database = router.db_for_write(SeenEvent)
     rows = SeenEvent.objects.using(database)
 
     def add() -> None:
         with transaction.atomic(using=database):
             # Sorted: two processes that change the same rows in different orders would wait for each other.
-            for name, number in sorted(counts.items()):
-                changes: dict[str, Any] = {"count": F("count") + number, "last_seen": now_ms()}
-                if name in violations:
-                    changes |= {"violations": F("violations") + violations[name], "last_violation": last[name]}
+            for name, sighting in sorted(sightings.items()):
+                changes: dict[str, Any] = {"count": F("count") + sighting.count, "last_seen": now_ms()}
+                if violations := sighting.violations:
+                    changes |= {"violations": F("violations") + violations, "last_violation": sighting.last_violation}
                 if rows.filter(name=name).update(**changes):
                     continue
                 kept = name if name in plan.schemas or rows.count() < MAX_NAMES else OTHERS
@@ -208,7 +222,4 @@ def _add_seen(counts: Mapping[str, int], violations: Mapping[str, int], last: Ma
     DatabaseBuffer(using=database).run(add)
 
 
-seen = Seen()
-atexit.register(seen.write)
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=seen.forget)
+seen = of_the_process(Seen())

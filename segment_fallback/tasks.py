@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 try:
     from celery import Celery, Task, group, shared_task
-    from celery.signals import before_task_publish, task_postrun, task_prerun, worker_shutting_down
+    from celery.signals import (
+        before_task_publish,
+        celeryd_after_setup,
+        task_postrun,
+        task_prerun,
+        worker_process_shutdown,
+        worker_shutting_down,
+    )
 except ImportError as error:
     from segment_fallback.exceptions import MissingExtra
 
     raise MissingExtra("segment_fallback.tasks", "celery") from error
 
-from segment_fallback import ambient
+from segment_fallback import ambient, counting
 from segment_fallback.buffers import buffers
 from segment_fallback.client.sending import off_the_loop
 from segment_fallback.conf import get_settings
 from segment_fallback.delivery import flush as delivery
+from segment_fallback.delivery.archiving import begin_upkeep
 from segment_fallback.message import normalise
 
 TASK = "segment_fallback.tasks.flush"
@@ -32,6 +41,21 @@ def stop_flushing(**kwargs: Any) -> None:
     delivery.stopping.set()
 
 
+@worker_process_shutdown.connect
+def write_counts(**kwargs: Any) -> None:
+    """Of a fork of the pool, which ends without running what ``atexit`` was told."""
+    counting.write_all()
+
+
+@celeryd_after_setup.connect
+def import_handlers(**kwargs: Any) -> None:
+    """Before the pool forks, so that all its forks have the same code, whenever they begin."""
+    from segment_fallback.events.handlers import registry  # needs the models, and settings may import this module
+
+    with contextlib.suppress(Exception):  # each run says what is wrong
+        registry.discover()
+
+
 @shared_task(name=TASK, ignore_result=True)
 def flush() -> str:
     """Flush every buffer to Segment; several parts in parallel, each by a task of its own.
@@ -42,6 +66,7 @@ def flush() -> str:
     if len(parts) == 1:
         return str(delivery.flush())
     report = delivery.Report()
+    begin_upkeep()
     delivery.drain(report, lease=4 * get_settings().SEND_TIMEOUT)
     # What no worker has begun within the budget of one flush, the next will do.
     group(flush_part.s(*part) for part in parts).apply_async(expires=get_settings().FLUSH_BUDGET)

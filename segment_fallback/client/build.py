@@ -19,8 +19,9 @@ from django.utils.timezone import get_default_timezone, is_naive, make_aware
 from segment_fallback import __version__
 from segment_fallback.client.scope import Person
 from segment_fallback.exceptions import InvalidMessage
-from segment_fallback.intake.outcome import Outcome, Refused
+from segment_fallback.log import log_fields
 from segment_fallback.message import MAX_DEPTH, Way, new_message_id, normalise
+from segment_fallback.outcome import Outcome, Refused
 
 logger = logging.getLogger("segment_fallback")
 
@@ -102,7 +103,7 @@ def _check(message: Mapping[str, Any]) -> None:
     kind = message.get("type")
     for key in ("userId", "anonymousId", "groupId", "previousId"):
         if message.get(key) is not None:
-            _require(key, message[key], _ID, "a text, a number or a UUID")
+            _require(key, message[key], _ID, "a text, a number or a UUID, such as user.pk")
     if not message.get("userId") and not message.get("anonymousId"):
         raise InvalidMessage("no_id", "a message needs a userId or an anonymousId")
     for key, of in (("groupId", "group"), ("previousId", "alias"), ("userId", "alias")):
@@ -128,17 +129,31 @@ def _id(value: object) -> str | None:
     return None if value is None else str(value)
 
 
+def _salvaged_key(key: Any, strict: bool) -> Any:
+    """The key as JSON has it; as it is, if ``strict``, for ``normalise`` to refuse."""
+    try:
+        return key if strict else next(iter(normalise({key: None})))
+    except InvalidMessage:
+        name = type(key).__name__
+        extra = log_fields("left_out", what="key", type=name)
+        logger.warning("a key of type %s was left out of a message: it has no form in JSON", name, extra=extra)
+        return _DROPPED
+
+
 def _salvaged(value: Any, depth: int, strict: bool) -> Any:
     """The value without what has no form in JSON; _DROPPED if nothing is left of it."""
     if isinstance(value, Mapping) and depth <= MAX_DEPTH:
-        items = ((key, _salvaged(item, depth + 1, strict)) for key, item in value.items())
-        return {key: item for key, item in items if item is not _DROPPED}
+        # Of two keys that are the same text in JSON the last one stays, as in most readers of JSON.
+        items = ((_salvaged_key(key, strict), _salvaged(item, depth + 1, strict)) for key, item in value.items())
+        return {key: item for key, item in items if key is not _DROPPED and item is not _DROPPED}
     if isinstance(value, (list, tuple, set, frozenset)) and depth <= MAX_DEPTH:
         return [kept for item in value if (kept := _salvaged(item, depth + 1, strict)) is not _DROPPED]
     try:
-        return normalise(value.decode() if isinstance(value, bytes) else value)
+        return normalise(value.decode() if isinstance(value, (bytes, bytearray)) else value)
     except (InvalidMessage, UnicodeDecodeError) as error:
         if strict or getattr(error, "code", "value") != "value":
             raise
-        logger.warning("a value of type %s was left out of a message: it has no form in JSON", type(value).__name__)
+        name = type(value).__name__
+        extra = log_fields("left_out", what="value", type=name)
+        logger.warning("a value of type %s was left out of a message: it has no form in JSON", name, extra=extra)
         return _DROPPED

@@ -8,8 +8,8 @@ from typing import Any
 
 from segment_fallback import ambient
 from segment_fallback.ambient import Ambient
-from segment_fallback.intake.outcome import Outcome
 from segment_fallback.message import Message
+from segment_fallback.outcome import Outcome
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,7 @@ from typing import Any
 
 from segment_fallback.client.sending import Sent, send
 from segment_fallback.conf import DEFAULT_SOURCE, get_settings, get_source
+from segment_fallback.log import log_fields
 
 logger = logging.getLogger("segment_fallback")
 
@@ -62,7 +63,10 @@ def change(module: ModuleType) -> None:
     if hasattr(client, "segment_fallback"):
         return
     if not {"__init__", "_enqueue", "join"} <= vars(client).keys():
-        logger.warning("CAPTURE_SDK does not know this version of segment-analytics-python, and leaves it alone")
+        logger.warning(
+            "CAPTURE_SDK does not know this version of segment-analytics-python, and leaves it alone",
+            extra=log_fields("sdk_unknown"),
+        )
         return
     client.segment_fallback = None
     client.__init__ = _init(client.__init__)

@@ -15,16 +15,17 @@ from typing import Any, Protocol, TypeVar
 from asgiref.sync import sync_to_async
 from django.db import connections, transaction
 
-from segment_fallback import ambient
+from segment_fallback import ambient, plan
 from segment_fallback.ambient import Ambient
 from segment_fallback.buffers.accept import accept
 from segment_fallback.client.build import LIBRARY, completed, finished, is_about, plain
 from segment_fallback.client.scope import Scope, surroundings
-from segment_fallback.conf import DEFAULT_SOURCE, get_settings, get_source
+from segment_fallback.conf import DEFAULT_SOURCE, get_settings, get_source, is_loud
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, PlanViolation, SpoolFull
-from segment_fallback.intake.outcome import Outcome, Refused
-from segment_fallback.intake.tally import tally
+from segment_fallback.log import log_fields
 from segment_fallback.message import Message, Way, encode
+from segment_fallback.outcome import Outcome, Refused
+from segment_fallback.tally import tally
 
 logger = logging.getLogger("segment_fallback")
 
@@ -90,12 +91,13 @@ def _send(
         if get_source(source) is None:
             if source == DEFAULT_SOURCE:
                 raise Refused(Outcome.DISABLED)
-            raise InvalidMessage("source", "no source of this alias has a write key")
+            raise InvalidMessage("source", f"SOURCES has no {source!r} with a write key")
         if scope and fill:
             full = _filled(full, scope, sure=about is not None)
         full = plain(finished(full, library), strict=raising)
         encoded = encode(full, way=Way.SERVER, source=source)
-        _heed_plan(full, encoded)
+        if plan.blocks(full, encoded):
+            raise Refused(Outcome.PLAN)
         if settings.ON_COMMIT if on_commit is None else on_commit:
             connection = transaction.get_connection()
             if connection.in_atomic_block:
@@ -103,19 +105,22 @@ def _send(
                 return True, full
         return _later_or_now(encoded, scope, raising=raising), full
     except Refused as refusal:
-        _refuse(refusal.outcome, full)
+        _decline(refusal.outcome, full)
     except InvalidMessage as error:
         _refuse(_CODES.get(error.code, Outcome.INVALID), full)
         if raising:
             raise
-        logger.warning("a message by server code was refused: %s", error)
+        extra = log_fields("call_refused", code=error.code, reason=str(error))
+        logger.warning("a message by server code was refused: %s", error, extra=extra)
     except PlanViolation:
         raise  # in development only: the plan sees to that
     except Exception as error:
         if raising:
             raise
         # Without its text, which may hold what nobody should find in a log.
-        logger.error("a message by server code could not be taken: %s", type(error).__name__)
+        reason = type(error).__name__
+        extra = log_fields("call_failed", reason=reason)
+        logger.error("a message by server code could not be taken: %s", reason, extra=extra)
         _refuse(Outcome.UNAVAILABLE, full)
     return False, full
 
@@ -125,13 +130,6 @@ def _filled(message: dict[str, Any], scope: Ambient, *, sure: bool) -> dict[str,
     person, moment = surroundings(scope, message)
     message |= {key: value for key, value in moment.items() if message.get(key) is None}
     return completed(message, person) if sure or is_about(message, person) else message
-
-
-def _heed_plan(message: Mapping[str, Any], encoded: Message) -> None:
-    from segment_fallback import plan  # needs the models, which a module that imports us may be loaded before
-
-    if plan.blocks(message, encoded):
-        raise Refused(Outcome.PLAN)
 
 
 _CODES = {"size": Outcome.SIZE, "depth": Outcome.MALFORMED, "no_id": Outcome.NO_ID, "source": Outcome.DISABLED}
@@ -152,12 +150,14 @@ def write(messages: Sequence[Message], *, raising: bool = False) -> bool:
     except (SpoolFull, BufferUnavailable) as error:
         if raising:
             raise
-        logger.error("%d messages by server code are lost: %s", len(messages), error)
+        extra = log_fields("lost", number=len(messages), reason=str(error))
+        logger.error("%d messages by server code are lost: %s", len(messages), error, extra=extra)
         outcome = Outcome.SPOOL_FULL if isinstance(error, SpoolFull) else Outcome.UNAVAILABLE
     except Exception:
         if raising:
             raise
-        logger.exception("%d messages by server code are lost", len(messages))
+        extra = log_fields("lost", number=len(messages))
+        logger.exception("%d messages by server code are lost", len(messages), extra=extra)
         outcome = Outcome.UNAVAILABLE
     tally.add(Way.SERVER, outcome, len(messages))
     return outcome is Outcome.ACCEPTED
@@ -168,6 +168,16 @@ def _refuse(outcome: Outcome, message: Mapping[str, Any]) -> None:
         collectors[-1].refuse(outcome, message)
     else:
         tally.add(Way.SERVER, outcome)
+
+
+def _decline(outcome: Outcome, message: Mapping[str, Any]) -> None:
+    """Refuse what is nobody's mistake; in development somebody wonders, and is told."""
+    _refuse(outcome, message)
+    if is_loud():
+        extra = log_fields("call_refused", code=outcome.value, reason=outcome.explanation)
+        logger.warning(
+            "a message by server code was not taken, %s: %s", outcome.value, outcome.explanation, extra=extra
+        )
 
 
 def off_the_loop(function: Callable[[], Value]) -> Value:

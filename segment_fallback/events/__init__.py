@@ -10,9 +10,10 @@ request costs what an INSERT costs, and neither a broker nor a worker that is do
 - **Payload.** JSON, as message.normalise writes it. A model instance becomes a reference (model and primary key),
   with field values of that moment where ``snapshot(order, "total")`` asks for them. Nothing is pickled, and no handler
   is named: which handlers an event has, a worker's own code says when it runs them.
-- **Handlers.** ``segment_events.py`` of each app, imported at the first emit or run. ``@on("order.*")``. A worker
-  claims due rows by one conditional UPDATE (a lease: the same statement on every database, and a killed worker's rows
-  are free when it ends). Each handler is tried, and tried again, by itself; one that succeeded is not run again.
+- **Handlers.** ``segment_events.py`` of each app, imported at the first emit or run, or where Celery's worker starts.
+  ``@on("order.*")``. A worker claims due rows by one conditional UPDATE (a lease: the same statement on every database,
+  and a killed worker's rows are free when it ends). Each handler is tried, and tried again, by itself; one that
+  succeeded is not run again.
 - **Once.** What a handler sends has the event's time, the caller's identity, and a messageId derived from event,
   handler and ordinal. So a handler that failed half-way, or ran twice, counts once.
 - **The end.** A handler that keeps failing leaves the row, with its traceback, as failed; ``manage.py segment_events``

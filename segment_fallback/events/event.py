@@ -46,7 +46,7 @@ def snapshot(instance: Model, *fields: str) -> Reference:
     Raises FieldDoesNotExist.
     """
     if instance.pk is None:
-        raise InvalidMessage("value", f"a {instance._meta.label} that was not saved cannot be referred to")
+        raise InvalidMessage("value", f"{instance._meta.label} that was not saved cannot be referred to")
     values = {name: _value(instance, name) for name in fields}
     database = router.db_for_write(type(instance), instance=instance)
     return Reference(instance._meta.label_lower, instance.pk, values, database)

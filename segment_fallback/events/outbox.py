@@ -23,10 +23,11 @@ from segment_fallback.events import run
 from segment_fallback.events.event import EPOCH, encode
 from segment_fallback.events.handlers import registry
 from segment_fallback.exceptions import InvalidMessage, SegmentFallbackError
-from segment_fallback.intake.outcome import Outcome
-from segment_fallback.intake.tally import tally
+from segment_fallback.log import log_fields
 from segment_fallback.message import Way, new_message_id, normalise
 from segment_fallback.models import PendingEvent
+from segment_fallback.outcome import Outcome
+from segment_fallback.tally import tally
 
 logger = logging.getLogger("segment_fallback")
 
@@ -54,6 +55,8 @@ def emit(
     What cannot be kept is logged and counted, and the answer is None; under DEBUG, or with RAISE_ERRORS, it raises.
     """
     try:
+        if not isinstance(payload, Mapping | None):
+            raise InvalidMessage("value", f"a payload must be a dict, not {type(payload).__name__}")
         return off_the_loop(
             lambda: _emit(name, {**(payload or {}), **more}, event_id, occurred_at, on_commit=on_commit, using=using)
         )
@@ -83,7 +86,8 @@ def _emit(
 
 
 def _report(error: Exception) -> None:
-    logger.error("an event was not emitted: %s", error if isinstance(error, SegmentFallbackError) else type(error))
+    reason = str(error) if isinstance(error, SegmentFallbackError) else type(error).__name__
+    logger.error("an event was not emitted: %s", reason, extra=log_fields("not_emitted", reason=reason))
     tally.add(Way.SERVER, Outcome.INVALID if isinstance(error, InvalidMessage) else Outcome.UNAVAILABLE)
 
 
@@ -91,7 +95,7 @@ def make_row(
     name: str, payload: Mapping[str, Any], event_id: str | None = None, occurred_at: datetime | None = None
 ) -> PendingEvent:
     """The event as a row that is not yet stored. Raises InvalidMessage."""
-    if not 0 < len(name) <= MAX_NAME or not name.isprintable():
+    if name != str(name) or not 0 < len(name) <= MAX_NAME or not name.isprintable():
         raise InvalidMessage("no_event", f"an event's name must be 1 to {MAX_NAME} printable characters")
     if event_id is not None and not (0 < len(event_id) <= 32 and event_id.isascii() and event_id.isprintable()):
         raise InvalidMessage("message_id", "event_id must be 1 to 32 printable ASCII characters")
@@ -153,7 +157,8 @@ def _has_inline_handlers(name: str) -> bool:
     except Exception:
         if is_loud():
             raise
-        logger.exception("handlers could not be imported; the event waits for a worker that can")
+        extra = log_fields("handlers_unimportable")
+        logger.exception("handlers could not be imported; the event waits for a worker that can", extra=extra)
         return False
 
 

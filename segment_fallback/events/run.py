@@ -22,10 +22,11 @@ from segment_fallback.buffers.database import DatabaseBuffer
 from segment_fallback.conf import get_settings
 from segment_fallback.events.event import Event, event_of
 from segment_fallback.events.handlers import Handler, registry
-from segment_fallback.intake.outcome import Outcome
-from segment_fallback.intake.tally import tally
+from segment_fallback.log import log_fields
 from segment_fallback.message import Way
 from segment_fallback.models import PendingEvent
+from segment_fallback.outcome import Outcome
+from segment_fallback.tally import tally
 
 Result = TypeVar("Result")
 
@@ -171,7 +172,8 @@ class Runner:
             self.report.errors += 1
             self.report.trouble = f"{handler.name}: {type(error).__name__}"
             _note_failure(entry, "".join(traceback.format_exception(error)))
-            logger.exception("handler %s failed, for the %d. time", handler.name, entry["attempts"])
+            extra = log_fields("handler_failed", handler=handler.name, attempts=entry["attempts"])
+            logger.exception("handler %s failed, for the %d. time", handler.name, entry["attempts"], extra=extra)
         else:
             self.report.handled += 1
             entry.clear()

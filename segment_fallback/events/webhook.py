@@ -19,6 +19,7 @@ from django.views.decorators.http import require_POST
 from segment_fallback.ambient import derived_id
 from segment_fallback.events.outbox import keep, make_row
 from segment_fallback.exceptions import InvalidMessage
+from segment_fallback.log import log_fields
 
 logger = logging.getLogger("segment_fallback")
 
@@ -79,7 +80,7 @@ def webhook_view(
         try:
             keep(row)
         except Exception:  # whatever it is, the sender keeps the webhook and tries again
-            logger.exception("a webhook could not be kept")
+            logger.exception("a webhook could not be kept", extra=log_fields("webhook_failed"))
             return HttpResponse(status=503)
         return HttpResponse(status=204)
 
@@ -115,5 +116,5 @@ def _is_signed(body: bytes, signature: str, secret: str, algorithm: str) -> bool
 
 def _refused(status: int, reason: str) -> HttpResponse:
     """Logged, and not counted: a forged webhook must not cost a write."""
-    logger.warning("a webhook was refused: %s", reason)
+    logger.warning("a webhook was refused: %s", reason, extra=log_fields("webhook_refused", reason=reason))
     return HttpResponse(status=status)

@@ -8,8 +8,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from segment_fallback.client.sending import collectors
-from segment_fallback.intake.outcome import Outcome
 from segment_fallback.message import Message
+from segment_fallback.outcome import Outcome
 
 __all__ = ["CapturedMessages", "captured_messages"]
 

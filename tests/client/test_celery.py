@@ -53,6 +53,8 @@ urlpatterns = [path("", view)]
 def worker(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     # It would make this app every test's, and change the root logger.
     monkeypatch.setattr("celery.contrib.testing.worker.setup_app_for_worker", lambda app, *args: app.finalize())
+    # The one that the worker's own thread takes tasks from.
+    monkeypatch.setattr("celery._state.default_app", app)
     propagate_identity(app)
     name = f"segment_fallback.{id(app)}"
     try:

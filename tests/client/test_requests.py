@@ -22,7 +22,7 @@ import segment_fallback
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.memory import MemoryBuffer, Store
 from segment_fallback.intake import visitor
-from segment_fallback.intake.outcome import Outcome
+from segment_fallback.outcome import Outcome
 from segment_fallback.testing import CapturedMessages
 from tests.intake.visits import CHROMIUM, outcomes, waiting
 
@@ -306,8 +306,8 @@ def test_visitor_without_any_id_is_counted(ask: Callable[..., Answer]) -> None:
         assert request.segment.track("E")[0] is False
 
     assert ask(view).body == b"page"
-    assert STORE.counts.total() == 2
-    assert {key[2] for key in STORE.counts} == {"no_id"}
+    assert STORE.outcomes.total() == 2
+    assert {key[2] for key in STORE.outcomes} == {"no_id"}
 
 
 @pytest.mark.django_db

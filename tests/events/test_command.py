@@ -49,11 +49,14 @@ def failed(settings: Settings) -> list[str]:
 def test_overview_tells_handlers_counts_and_the_last_error(failed: list[str]) -> None:
     on("x", name="shop.here", inline=True)(lambda event: None)
     emit("order.cancelled")
+    emit("nobody.cares")
     lines = command().splitlines()
     assert lines[:2] == ["x: shop.here (inline)", "order.*: shop.tell"]
-    assert lines[2].startswith("order.cancelled: 1 waiting, the oldest since 20")
-    assert lines[3].startswith("order.completed: 1 failed, the oldest since 20")
-    assert lines[4:] == ["1 events wait, 1 failed.", "The last error, of shop.tell in e1: KeyError: 'total'"]
+    assert lines[2].startswith("nobody.cares: 1 waiting, the oldest since 20")
+    assert [line.endswith("Z, and no handler") for line in lines[2:5]] == [True, False, False]
+    assert lines[3].startswith("order.cancelled: 1 waiting, the oldest since 20")
+    assert lines[4].startswith("order.completed: 1 failed, the oldest since 20")
+    assert lines[5:] == ["2 events wait, 1 failed.", "The last error, of shop.tell in e1: KeyError: 'total'"]
 
 
 def test_overview_as_json(failed: list[str]) -> None:

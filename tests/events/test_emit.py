@@ -179,11 +179,19 @@ def test_bad_payload_is_counted_in_production(name: str) -> None:
     assert OutcomeCount.objects.get().outcome == "invalid"
 
 
-@pytest.mark.parametrize("name", ["", "x" * 101, "a\nb"])
+@pytest.mark.parametrize("name", ["", "x" * 101, "a\nb", 5])
 def test_bad_name_is_refused(settings: Settings, name: str) -> None:
     settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "RAISE_ERRORS": True}
     with pytest.raises(InvalidMessage, match="printable"):
         emit(name)
+
+
+def test_payload_that_is_no_dict_is_named(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    assert emit("e", 5) is None  # type: ignore[arg-type]
+    assert caplog.messages == ["an event was not emitted: a payload must be a dict, not int"]
+    settings.DEBUG = True
+    with pytest.raises(InvalidMessage, match="must be a dict, not int"):
+        emit("e", 5)  # type: ignore[arg-type]
 
 
 def test_same_id_counts_once() -> None:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timezone
 from decimal import Decimal
@@ -21,6 +21,8 @@ from segment_fallback.models import OutcomeCount, SeenEvent
 from segment_fallback.plan import MAX_NAMES, OTHERS, check, plan, planned, seen
 from segment_fallback.plan_schema import check_schema, schema_of, validate
 from tests.events.conftest import sent
+from tests.intake.posts import Sender, batch, call, calls, event
+from tests.intake.visits import outcomes
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -183,6 +185,68 @@ def test_violation_is_a_dead_letter_with_plan_block(settings: Settings) -> None:
     assert letter.reason == "plan: properties.order_id is missing"
     assert json.loads(letter.message.body)["properties"] == {"total": 1}
     assert OutcomeCount.objects.get(outcome="plan").count == 1
+
+
+BROWSER: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {
+    "collect": lambda properties: ("b", batch(event(event="Order Completed", properties=properties))),
+    "calls": lambda properties: ("q", calls(call("track", "Order Completed", properties))),
+}
+
+
+@pytest.fixture(params=BROWSER)
+def browser(request: pytest.FixtureRequest, settings: Settings) -> Callable[[dict[str, Any]], Any]:
+    """A page tracks an order; it is answered."""
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "FIRST_PARTY": True}
+
+    def track(properties: dict[str, Any]) -> Any:
+        return Sender().post(*BROWSER[request.param](properties))
+
+    return track
+
+
+@pytest.mark.parametrize("setting", ["", "DEBUG", "RAISE_ERRORS"])
+def test_browsers_event_is_held_against_the_plan(
+    settings: Settings, browser: Callable[[dict[str, Any]], Any], setting: str
+) -> None:
+    """And never raises: its maker would not see it."""
+    settings.DEBUG = setting == "DEBUG"
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "RAISE_ERRORS": setting == "RAISE_ERRORS"}
+    assert browser(GOOD).status_code in (200, 204)
+    row = SeenEvent.objects.get()
+    assert (row.name, row.count, row.violations) == ("Order Completed", 1, 0)
+    browser({"total": 1})
+    row.refresh_from_db()
+    assert (row.count, row.violations, row.last_violation) == (2, 1, "properties.order_id is missing")
+
+
+def test_browsers_violation_is_a_dead_letter_with_plan_block(settings: Settings) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "FIRST_PARTY": True, "PLAN_BLOCK": True}
+    bad = event(event="Order Completed", messageId="bad", properties={"total": 1})
+    good = event(event="Order Completed", messageId="good", properties=GOOD)
+    assert Sender().post("b", batch(good, bad)).status_code == 200
+    assert Sender().post("b", batch({**bad, "messageId": "worse"})).status_code == 400
+    assert [message["messageId"] for message in sent()] == ["good"]
+    letters = {letter.message.message_id: letter.reason for letter in buffers["default"].dead_letters()}
+    assert letters == dict.fromkeys(["bad", "worse"], "plan: properties.order_id is missing")
+    assert outcomes() == {"accepted": 1, "plan": 2}
+
+
+def test_strangers_names_of_properties_break_no_line(settings: Settings, caplog: pytest.LogCaptureFixture) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "FIRST_PARTY": True}
+    odd = {f"{number}\n\x1b[31m\ud800" + "x" * 500: 1 for number in range(30)}
+    assert Sender().post("b", batch(event(event="Order Completed", properties={**GOOD, **odd}))).status_code == 200
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert told.isprintable()
+    assert told.endswith("; and more")
+    assert len(told) < 2_500
+    assert SeenEvent.objects.get().last_violation.isprintable()
+
+
+def test_site_without_a_plan_notes_nothing_of_a_browser(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "FIRST_PARTY": True, "PLAN_BLOCK": True}
+    monkeypatch.setattr(plan, "_schemas", {})
+    assert Sender().post("b", batch(event(event="Order Completed", properties={}))).status_code == 200
+    assert not SeenEvent.objects.exists()
 
 
 def test_site_without_a_plan_writes_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
+from celery.signals import celeryd_after_setup
 from django.contrib.auth.models import Group
 from django.db import connections
 from pytest_django import DjangoDbBlocker
@@ -20,6 +21,7 @@ from segment_fallback.events.handlers import registry
 from segment_fallback.events.outbox import make_row
 from segment_fallback.events.run import CLAIMED, DIED, KEPT, LEASE, UNHANDLED, Runner, claim_unborn, run, run_inline
 from segment_fallback.models import OutcomeCount, PendingEvent
+from segment_fallback.tasks import import_handlers
 from tests.databases import database
 from tests.events.conftest import make_due, sent, waiting
 from tests.servers import DatabaseServer
@@ -392,3 +394,22 @@ def test_registry_finds_each_apps_segment_events(settings: Settings, monkeypatch
     settings.INSTALLED_APPS = [*settings.INSTALLED_APPS, "tests.events.shop"]
     monkeypatch.setattr(registry, "_discovered", False)
     assert [handler.name for handler in registry.all()] == ["tests.events.shop.segment_events.completed"]
+
+
+def test_worker_imports_handlers_before_it_forks(monkeypatch: pytest.MonkeyPatch) -> None:
+    imported: list[str] = []
+    monkeypatch.setattr("segment_fallback.events.handlers.autodiscover_modules", imported.append)
+    monkeypatch.setattr(registry, "_discovered", False)
+    celeryd_after_setup.send("worker")
+    assert imported == ["segment_events"]
+
+
+def test_worker_starts_though_handlers_cannot_be_imported(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(name: str) -> None:
+        raise ImportError(name)
+
+    monkeypatch.setattr("segment_fallback.events.handlers.autodiscover_modules", broken)
+    monkeypatch.setattr(registry, "_discovered", False)
+    import_handlers()
+    with pytest.raises(ImportError, match="segment_events"):
+        run()

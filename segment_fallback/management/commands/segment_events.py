@@ -65,7 +65,8 @@ class Command(BaseCommand):
         total: Counter[str] = Counter()
         for name, state, number, oldest in store.counts():
             since = datetime.fromtimestamp(oldest / 1000, timezone.utc)
-            self.stdout.write(f"{name}: {number} {state}, the oldest since {since:%Y-%m-%d %H:%M:%SZ}")
+            whose = "" if registry.matching(name) else ", and no handler"
+            self.stdout.write(f"{name}: {number} {state}, the oldest since {since:%Y-%m-%d %H:%M:%SZ}{whose}")
             total[state] += number
         self.stdout.write(f"{total[PendingEvent.WAITING]} events wait, {total[PendingEvent.FAILED]} failed.")
         if error := store.last_error():
