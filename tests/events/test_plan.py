@@ -287,7 +287,7 @@ def test_command_prints_the_plan_and_what_was_seen() -> None:
     track("7", "Order Completed", {"total": 1})
     track("7", "Undeclared")
     assert command().splitlines() == [
-        "Order Completed: seen 3 times, 1 violations, the last: properties.order_id is missing",
+        "Order Completed: seen: 3, violations: 1, the last: properties.order_id is missing",
         "  order_id: string",
         "  total: number",
         "  lines: array of object, optional",
@@ -298,7 +298,7 @@ def test_command_prints_the_plan_and_what_was_seen() -> None:
         "  at: string (date-time), optional",
         "Signed Up: never seen",
         "  plan: one of 'free', 1",
-        "Undeclared: not declared, seen 1 times",
+        "Undeclared: not declared, seen: 1",
     ]
     found = json.loads(command("--json"))
     assert found["undeclared"] == ["Undeclared"]

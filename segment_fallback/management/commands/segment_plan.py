@@ -39,8 +39,8 @@ class Command(BaseCommand):
 
 
 def _seen(row: SeenEvent) -> str:
-    text = f"seen {row.count} times"
-    return f"{text}, {row.violations} violations, the last: {row.last_violation}" if row.violations else text
+    text = f"seen: {row.count}"
+    return f"{text}, violations: {row.violations}, the last: {row.last_violation}" if row.violations else text
 
 
 def _kind(schema: Any) -> str:
