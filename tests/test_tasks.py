@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -133,3 +134,21 @@ def flush_by_parts(local_segment: LocalSegment, monkeypatch: pytest.MonkeyPatch)
     assert sorted(flushed) == [("default", 0), ("default", 1), ("default", 2)]
     assert sorted(str(received.message_id) for received in local_segment.messages) == list("012345678")
     assert len(local_segment.requests) == 3
+
+
+@pytest.mark.parametrize("handlers", [0, 1])
+def test_site_without_our_tables_needs_them_only_if_it_handles_events(handlers: int, tmp_path: Path) -> None:
+    code = (
+        "import django; django.setup()\n"
+        "from segment_fallback.events import on\n"
+        f"for number in range({handlers}): on('order.completed')(lambda event: None)\n"
+        "from segment_fallback.tasks import handle_events\n"
+        "print(handle_events())\n"
+    )
+    environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings", "TESTS_DATABASE": str(tmp_path / "empty")}
+    command = [sys.executable, "-c", code]
+    ended = subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, timeout=60)
+    if handlers:
+        assert "no such table" in ended.stderr
+    else:
+        assert ended.stdout == "no handlers\n"

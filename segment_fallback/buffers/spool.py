@@ -21,6 +21,7 @@ from django.core.files.storage import FileSystemStorage, Storage, storages
 from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.conf import get_settings
 from segment_fallback.exceptions import BufferUnavailable, SpoolFull
+from segment_fallback.log import log_fields
 from segment_fallback.message import Message, Way
 
 logger = logging.getLogger("segment_fallback")
@@ -114,7 +115,10 @@ class Spool:
                 continue
             except Exception as error:  # noqa: BLE001 - what the storage raises, or a file that nobody understands
                 reason = type(error).__name__
-                logger.error("the spool's file %s cannot be read (%s); it is left where it is", name, reason)
+                extra = log_fields("spool_unreadable", file=name, reason=reason)
+                logger.error(
+                    "the spool's file %s cannot be read (%s); it is left where it is", name, reason, extra=extra
+                )
                 continue
             if messages is not None:
                 yield messages

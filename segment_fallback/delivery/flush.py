@@ -11,15 +11,19 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.accept import acceptance
 from segment_fallback.buffers.base import MAX_BACK_OFF, Claim, LeaseLost, Limits, Waiting, now_ms
 from segment_fallback.conf import get_settings, get_source
+from segment_fallback.delivery.archiving import Archiving, begin_upkeep, end_upkeep
 from segment_fallback.delivery.transport import Answer, Transport, Verdict
 from segment_fallback.exceptions import BufferUnavailable
+from segment_fallback.log import log_fields
+from segment_fallback.signals import buried, delivered, tell
+from segment_fallback.tracing import Span, span
 
 logger = logging.getLogger("segment_fallback")
 
@@ -46,12 +50,16 @@ class Report:
     """Parts that another flusher holds, or that wait before they try again."""
     unspooled: int = 0
     """Messages that came back from the spool into the buffer."""
+    unarchived: int = 0
+    """Messages that were delivered, and that the archive will never have."""
     trouble: str = ""
 
     def __str__(self) -> str:
         text = f"{self.delivered} delivered in {self.batches} batches, {self.buried} dead letters"
         if self.unspooled:
             text += f", {self.unspooled} drained from the spool"
+        if self.unarchived:
+            text += f", {self.unarchived} missing in the archive"
         if self.busy:
             text += f", {self.busy} parts busy or backing off"
         return f"{text}; {self.trouble}" if self.trouble else text
@@ -84,7 +92,9 @@ def flush(
     report = Report()
     deadline = time.monotonic() + (settings.FLUSH_BUDGET if budget is None else budget)
     lease = 4 * settings.SEND_TIMEOUT
+    upkeep = None
     if parts is None:
+        upkeep = begin_upkeep()
         drain(report, lease)
     with Transports() as transports:
         for alias in list(buffers) if aliases is None else aliases:
@@ -95,16 +105,22 @@ def flush(
                     if claim is None:
                         report.busy += 1
                         continue
-                    with claim:
-                        Flusher(claim, transports, report, deadline).run()
+                    with span("flush", buffer=alias, part=part) as current, claim:
+                        Flusher(claim, transports, report, deadline).run(current)
                 except LeaseLost as error:
                     report.trouble = str(error)
-                    logger.warning("flush of %r stops: %s", alias, error)
+                    logger.warning("flush of %r stops: %s", alias, error, extra=_about("lease_lost", alias, error))
                 except BufferUnavailable as error:
                     report.trouble = str(error)
-                    logger.error("flush of %r failed: %s", alias, error)
+                    logger.error("flush of %r failed: %s", alias, error, extra=_about("flush_failed", alias, error))
                     break
+    if upkeep is not None and not stopping.is_set():
+        end_upkeep(upkeep)
     return report
+
+
+def _about(event: str, alias: str, error: Exception) -> Mapping[str, object]:
+    return log_fields(event, buffer=alias, reason=str(error))
 
 
 def drain(report: Report, lease: float) -> None:
@@ -113,7 +129,7 @@ def drain(report: Report, lease: float) -> None:
         report.unspooled = acceptance.drain(lease)
     except (BufferUnavailable, LeaseLost) as error:
         report.trouble = str(error)
-        logger.error("the spool could not be drained: %s", error)
+        logger.error("the spool could not be drained: %s", error, extra=log_fields("drain_failed", reason=str(error)))
 
 
 class Flusher:
@@ -124,10 +140,27 @@ class Flusher:
         self._transports = transports
         self._report = report
         self._deadline = deadline
+        self._archiving = Archiving(claim)
         self._stopped: set[str] = set()
         self._back_off = 0.0
 
-    def run(self) -> None:
+    def run(self, current: Span) -> None:
+        """Send what there is, and say in the span how it went."""
+        before = self._report.delivered, self._report.buried
+        try:
+            self._send_all()
+        finally:
+            # However it ended: what was sent is acknowledged.
+            try:
+                self._archiving.settle()
+            finally:
+                self._report.unarchived += self._archiving.missing
+                current.set(delivered=self._report.delivered - before[0], buried=self._report.buried - before[1])
+        if self._back_off:
+            current.fail(self._report.trouble)
+            self._claim.back_off(self._back_off, self._report.trouble)
+
+    def _send_all(self) -> None:
         for batch in self._claim.batches(Limits()):
             if time.monotonic() > self._deadline or stopping.is_set():
                 break
@@ -136,8 +169,6 @@ class Flusher:
                 self._stop(batch[0].source, f"messages wait for the source {batch[0].source!r}, which has no write key")
             elif batch[0].source not in self._stopped:
                 self._deliver(self._without_stale(batch), transport)
-        if self._back_off:
-            self._claim.back_off(self._back_off)
 
     def _without_stale(self, batch: Sequence[Waiting]) -> Sequence[Waiting]:
         """The batch, less what may have been delivered so long ago that Segment would count it again."""
@@ -157,9 +188,10 @@ class Flusher:
         self._claim.renew()
         answer = transport.send([message.body for message in batch], retry_count=self._claim.failures)
         if answer.verdict is Verdict.DELIVERED:
-            self._claim.ack(batch)
+            self._archiving.add(batch)
             self._report.delivered += len(batch)
             self._report.batches += 1
+            tell(delivered, Waiting, source=batch[0].source, messages=batch)
         elif answer.verdict is not Verdict.REFUSED:
             if answer.doubtful:
                 self._claim.doubt(batch)
@@ -175,7 +207,9 @@ class Flusher:
     def _bury(self, batch: Sequence[Waiting], attempts: int, reason: str) -> None:
         self._claim.bury(batch, reason, attempts)
         self._report.buried += len(batch)
-        logger.error("%d messages are dead letters now: %s", len(batch), reason)
+        extra = log_fields("buried", number=len(batch), source=batch[0].source, reason=reason)
+        logger.error("%d messages are dead letters now: %s", len(batch), reason, extra=extra)
+        tell(buried, Waiting, source=batch[0].source, messages=batch, reason=reason)
 
     def _stop(self, source: str, detail: str, answer: Answer | None = None) -> None:
         """Send nothing more to this source, and let the part wait when the others have been served."""
@@ -187,4 +221,6 @@ class Flusher:
             seconds = min(float(answer.retry_after), MAX_BACK_OFF)
         self._back_off = max(self._back_off, seconds, 0.001)
         self._report.trouble = detail
-        logger.warning("part %d waits %.1f s before it tries again: %s", self._claim.part, seconds, detail)
+        part, failures = self._claim.part, self._claim.failures + 1
+        extra = log_fields("backing_off", part=part, source=source, seconds=seconds, failures=failures, reason=detail)
+        logger.warning("part %d waits %.1f s before it tries again: %s", part, seconds, detail, extra=extra)

@@ -7,4 +7,5 @@ two beats as processes (``process.py``, kept by ``fleet.py``) against the local 
 (``backends.py``), breaks what it can, and counts at both ends (``books.py``), by messageId:
 
     every accepted message was delivered, waits (in the buffer or the spool), or is a dead letter
+    every accepted message is in the archive (or set aside for it), waits, or is a dead letter
 """

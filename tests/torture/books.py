@@ -2,16 +2,55 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import os
 import secrets
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 OFFERED = "offered"
 """Written before a message is handed over."""
 ACCEPTED = "accepted"
 """Written after the app has said that it was taken."""
+
+
+@dataclass
+class Count:
+    """Where every message is, by messageId, at one moment."""
+
+    offered: set[str]
+    accepted: set[str]
+    delivered: set[str]
+    waiting: set[str]
+    spooled: set[str]
+    dead: set[str]
+    archived: set[str]
+    """In the archive, or set aside for it."""
+
+    @property
+    def known(self) -> set[str]:
+        return self.delivered | self.waiting | self.spooled | self.dead
+
+    @property
+    def lost(self) -> set[str]:
+        """Accepted, and nowhere."""
+        return self.accepted - self.known
+
+    @property
+    def unarchived(self) -> set[str]:
+        """Accepted, neither waiting nor given up, and not in the archive."""
+        return self.accepted - self.archived - self.waiting - self.spooled - self.dead
+
+    @property
+    def unexplained(self) -> set[str]:
+        """Somewhere, and never offered."""
+        return (self.known | self.archived) - self.offered
+
+    def __str__(self) -> str:
+        names = ("offered", "accepted", "delivered", "waiting", "spooled", "dead", "archived", "lost", "unexplained")
+        return ", ".join(f"{name} {len(getattr(self, name)):,}" for name in names)
 
 
 class Ledger:
@@ -42,4 +81,13 @@ def read_spool(directory: Path) -> set[str]:
         *lines, last = path.read_bytes().split(b"\n")
         if last == b"end":
             ids.update(json.loads(line.partition(b"\t")[0])[0] for line in lines)
+    return ids
+
+
+def read_archive(directory: Path) -> set[str]:
+    """The ids in all finished files below the folder, each of which must be whole."""
+    ids: set[str] = set()
+    for path in directory.rglob("*.ndjson.gz"):
+        lines = gzip.decompress(path.read_bytes()).splitlines()
+        ids.update(json.loads(line)["message"]["messageId"] for line in lines)
     return ids

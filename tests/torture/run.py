@@ -18,9 +18,9 @@ from pathlib import Path
 
 from segment_fallback.testing import LocalSegment
 from tests.servers import free_port
-from tests.torture import upstream
+from tests.torture import archive, upstream
 from tests.torture.backends import BACKENDS, Backend
-from tests.torture.books import ACCEPTED, OFFERED, read_ledgers, read_spool
+from tests.torture.books import ACCEPTED, OFFERED, Count, read_archive, read_ledgers, read_spool
 from tests.torture.fleet import Fleet, Member
 
 LATER = 600
@@ -45,36 +45,6 @@ class Order:
 
 
 @dataclass
-class Count:
-    """Where every message is, by messageId, at one moment."""
-
-    offered: set[str]
-    accepted: set[str]
-    delivered: set[str]
-    waiting: set[str]
-    spooled: set[str]
-    dead: set[str]
-
-    @property
-    def known(self) -> set[str]:
-        return self.delivered | self.waiting | self.spooled | self.dead
-
-    @property
-    def lost(self) -> set[str]:
-        """Accepted, and nowhere."""
-        return self.accepted - self.known
-
-    @property
-    def unexplained(self) -> set[str]:
-        """Somewhere, and never offered."""
-        return self.known - self.offered
-
-    def __str__(self) -> str:
-        names = ("offered", "accepted", "delivered", "waiting", "spooled", "dead", "lost", "unexplained")
-        return ", ".join(f"{name} {len(getattr(self, name)):,}" for name in names)
-
-
-@dataclass
 class Result:
     """What was done, and what came of it."""
 
@@ -96,6 +66,9 @@ class Result:
         count = self.after
         found = {
             "lost": self.before.lost | count.lost,
+            "missing in the archive": self.before.unarchived | count.unarchived,
+            "archived and not delivered": (self.before.archived - self.before.delivered)
+            | (count.archived - count.delivered),
             "unexplained": self.before.unexplained | count.unexplained,
             "still waiting after the last flush": count.waiting | count.spooled,
             "garbled": self.garbled,
@@ -143,6 +116,7 @@ class Torture:
         self._number = itertools.count()
         self._now = 0.0
         self._done = {"asked of Segment": Counter[str](), "done to the buffer": Counter[str]()}
+        self._done["done to the archive"] = Counter[str]()
         self._seen = 0
         """How many of Segment's requests had come when it was last asked to misbehave."""
         self._broken: dict[str, AbstractContextManager[object]] = {}
@@ -151,6 +125,7 @@ class Torture:
     def run(self) -> Result:
         with LocalSegment() as segment, BACKENDS[self._order.backend](self._directory) as backend:
             upstream.behave(segment)
+            archive.make(self._directory)
             options = {
                 "directory": str(self._directory),
                 "segment": segment.url,
@@ -185,6 +160,7 @@ class Torture:
         self._spread(max(len(upstream.ANSWERS), round(seconds / 2)), lambda: self._misbehave(segment))
         self._spread(round(seconds / 15), lambda: self._stop_segment(segment))
         self._spread(max(len(backend.faults), round(seconds / 5)), lambda: self._break(backend, fleet))
+        self._spread(max(2, round(seconds / 10)), self._stop_archive)
 
     def _spread(self, times: int, act: Callable[[], None]) -> None:
         for _ in range(times):
@@ -227,6 +203,10 @@ class Torture:
         if self._for_a_while("segment", _stopped(segment)):
             self._done["asked of Segment"]["down"] += 1
 
+    def _stop_archive(self) -> None:
+        if self._for_a_while("archive", archive.unwritable(self._directory)):
+            self._done["done to the archive"]["unwritable"] += 1
+
     def _break(self, backend: Backend, fleet: Fleet) -> None:
         if "buffer" not in self._broken:
             kind = self._faults.draw()
@@ -260,6 +240,7 @@ class Torture:
             set(waiting),
             read_spool(self._directory / "spool"),
             set(dead),
+            read_archive(self._directory / archive.KEPT) | read_archive(self._directory / "spool" / "archive"),
         )
 
     def _result(self, segment: LocalSegment, backend: Backend, fleet: Fleet, before: Count, last_flush: str) -> Result:

@@ -24,10 +24,11 @@ INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes", "segment
 MIDDLEWARE = ["segment_fallback.middleware.SegmentMiddleware"]
 DATABASES = _OPTIONS["databases"]
 STORAGES = {
-    "spool": {
+    name: {
         "BACKEND": "django.core.files.storage.FileSystemStorage",
-        "OPTIONS": {"location": str(DIR / "spool"), "file_permissions_mode": 0o600},
+        "OPTIONS": {"location": str(DIR / name), "file_permissions_mode": 0o600},
     }
+    for name in ("spool", "archive")
 }
 SEGMENT_FALLBACK = {
     "WRITE_KEY": "torture-key",
@@ -35,6 +36,7 @@ SEGMENT_FALLBACK = {
     "BUFFERS": _OPTIONS["buffers"],
     "SPOOL": "spool",
     "SPOOL_MAX_BYTES": 2_000_000,
+    "ARCHIVE": "archive",
     "RATE_LIMIT": 0,
     "HOLD": 0.2,
     # A lease lasts four times as long: whoever was killed frees its part within three seconds.
