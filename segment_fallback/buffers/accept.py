@@ -7,12 +7,15 @@ import os
 import time
 from collections.abc import Sequence
 
-from segment_fallback.buffers import buffers
+from segment_fallback.buffers import buffers, last_events
 from segment_fallback.buffers.base import SPOOL
 from segment_fallback.buffers.spool import Spool, make_spool
 from segment_fallback.conf import get_settings
 from segment_fallback.exceptions import BufferUnavailable
+from segment_fallback.log import log_fields
 from segment_fallback.message import Message
+from segment_fallback.signals import received, tell
+from segment_fallback.tracing import span
 
 logger = logging.getLogger("segment_fallback")
 
@@ -30,11 +33,18 @@ class Acceptance:
 
     def accept(self, messages: Sequence[Message]) -> None:
         """Keep the messages for delivery. Raises SpoolFull or BufferUnavailable; then none of them is promised."""
+        with span("put", messages=len(messages), bytes=sum(len(message.body) for message in messages)):
+            self._keep(messages)
+        last_events.remember(messages)
+        tell(received, Message, messages=messages)
+
+    def _keep(self, messages: Sequence[Message]) -> None:
         if time.monotonic() >= self._down_until:
             try:
                 buffers["default"].put(messages)
             except BufferUnavailable as error:
-                logger.error("messages go to the spool for %.0f s: %s", RESPITE, error)
+                extra = log_fields("spooling", seconds=RESPITE, reason=str(error))
+                logger.error("messages go to the spool for %.0f s: %s", RESPITE, error, extra=extra)
                 self._down_until = time.monotonic() + RESPITE
             else:
                 return

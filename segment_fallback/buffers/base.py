@@ -10,6 +10,7 @@ import abc
 import functools
 import secrets
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
@@ -113,6 +114,9 @@ class Buffer(abc.ABC):
 
     parts: int
 
+    counting_costs: bool = False
+    """Whether ``depth``, ``oldest`` and ``dead_letter_count`` cost money: nobody shall ask every few seconds."""
+
     def put(self, messages: Sequence[Message]) -> None:
         """Store the messages; they are durable when this returns. Concurrent calls are joined into one write.
 
@@ -191,6 +195,16 @@ class Buffer(abc.ABC):
     @abc.abstractmethod
     def event_counts(self, since: int = 0) -> dict[EventKey, int]:
         """How many messages accepted from ``since`` (seconds since 1970) were delivered, of KEEP_COUNTS at most."""
+
+    def way_counts(self, since: int, step: int = 3_600) -> dict[tuple[int, str, str], int]:
+        """The same counts, of all events together: (start of the step, way, type) → number of messages.
+
+        ``since`` starts an hour; the steps follow each other from there, each of so many seconds, whole hours.
+        """
+        counts: Counter[tuple[int, str, str]] = Counter()
+        for key, number in self.event_counts(since).items():
+            counts[key.hour - (key.hour - since) % step, key.way, key.type] += number
+        return dict(counts)
 
     @abc.abstractmethod
     def set_event_counts(self, hour: int, counts: EventCounts) -> None:

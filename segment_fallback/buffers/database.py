@@ -190,6 +190,9 @@ class DatabaseBuffer(Buffer):
         rows = database_counts.read(self, EventCount, since)
         return {EventKey(row.hour, row.way, row.type, row.event): row.count for row in rows}
 
+    def way_counts(self, since: int, step: int = 3_600) -> dict[tuple[int, str, str], int]:
+        return database_counts.by_way(self, since, step)
+
     def set_event_counts(self, hour: int, counts: EventCounts) -> None:
         database_counts.replace(self, hour, counts)
 

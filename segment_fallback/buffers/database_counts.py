@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
-from django.db import transaction
+from django.db import connections, transaction
 from django.db.models import F, QuerySet
 
 from segment_fallback.buffers.base import KEEP_COUNTS, EventCounts
@@ -48,6 +48,36 @@ def add(buffer: DatabaseBuffer, model: type[Row], counts: Mapping[Key, int]) -> 
 def read(buffer: DatabaseBuffer, model: type[Row], since: int) -> list[Row]:
     """The rows of all hours from then on."""
     return buffer.run(lambda: list(_table(buffer, model).filter(hour__gte=since)))
+
+
+def by_way(buffer: DatabaseBuffer, since: int, step: int) -> dict[tuple[int, str, str], int]:
+    """What ``Buffer.way_counts`` promises, summed up by the database.
+
+    By the hour first, in the order of the index, and then by the step: to sort half a million rows by a start that
+    has to be computed takes SQLite a second.
+    """
+    connection = connections[buffer.using]
+    hour, way, kind, count, table = map(
+        connection.ops.quote_name, ("hour", "way", "type", "count", EventCount._meta.db_table)
+    )
+    sql = f"""
+        SELECT start, {way}, {kind}, SUM(number)
+        FROM (
+            SELECT {hour} - ({hour} - %s) %% %s AS start, {way}, {kind}, number
+            FROM (
+                SELECT {hour}, {way}, {kind}, SUM({count}) AS number FROM {table} WHERE {hour} >= %s
+                GROUP BY {hour}, {way}, {kind}
+            ) AS hours
+        ) AS steps
+        GROUP BY start, {way}, {kind}
+    """  # noqa: S608 - the names are ours
+
+    def work() -> dict[tuple[int, str, str], int]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql, [since, step, since])
+            return {(int(start), way, kind): int(number) for start, way, kind, number in cursor.fetchall()}
+
+    return buffer.run(work)
 
 
 def replace(buffer: DatabaseBuffer, hour: int, counts: EventCounts) -> None:

@@ -47,6 +47,7 @@ from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
+from segment_fallback.log import log_fields
 from segment_fallback.message import Message, Way
 
 try:
@@ -129,6 +130,8 @@ class DynamoDBBuffer(Buffer):
     ``client``: further arguments of boto3's ``Session.client()``, such as ``aws_access_key_id``; its ``config``
     wins over ours.
     """
+
+    counting_costs = True
 
     def __init__(
         self,
@@ -249,7 +252,8 @@ class DynamoDBBuffer(Buffer):
         self._joins = not found
         if found:
             self._singly_until = time.monotonic() + SINGLY
-            logger.warning("no PartiQL, so each message is put by itself for %.0f s: %s", SINGLY, found)
+            extra = log_fields("no_partiql", seconds=SINGLY, reason=found)
+            logger.warning("no PartiQL, so each message is put by itself for %.0f s: %s", SINGLY, found, extra=extra)
 
     def claim(self, part: int, *, lease: float = 60.0) -> DynamoDBClaim | None:
         claim = DynamoDBClaim(self, part, lease)

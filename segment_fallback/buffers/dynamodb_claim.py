@@ -22,6 +22,7 @@ from segment_fallback.buffers.base import (
 from segment_fallback.buffers.event_key import event_counter
 from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.exceptions import BufferUnavailable
+from segment_fallback.log import log_fields
 
 if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, WriteRequestTypeDef
@@ -88,7 +89,8 @@ class DynamoDBClaim(Claim):
         try:
             dynamodb_counts.add(self._buffer, "events", event_counter.count(batch))
         except BufferUnavailable as error:
-            logger.warning("%d delivered messages were not counted: %s", len(batch), error)
+            extra = log_fields("uncounted", number=len(batch), reason=str(error))
+            logger.warning("%d delivered messages were not counted: %s", len(batch), error, extra=extra)
         if self.failures:
             self._update("REMOVE failures", "heldBy = :me")
             self.failures = 0

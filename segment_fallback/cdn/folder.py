@@ -21,6 +21,7 @@ from pathlib import Path
 from segment_fallback.cdn import rewrite
 from segment_fallback.cdn.files import File
 from segment_fallback.cdn.store import Entry, make_entry
+from segment_fallback.log import log_fields
 
 logger = logging.getLogger("segment_fallback")
 
@@ -34,7 +35,8 @@ def get(folder: str, file: File, place: rewrite.Place) -> Entry:
                 status = path.stat()
                 return _prepared(path, status.st_mtime_ns, status.st_size, file, place)
         except (OSError, ValueError) as error:
-            logger.error("%s in SELF_HOSTED cannot be served: %s", name, error)
+            extra = log_fields("self_hosted_failed", file=name, reason=str(error))
+            logger.error("%s in SELF_HOSTED cannot be served: %s", name, error, extra=extra)
             return Entry(502)
     return make_entry(rewrite.minimal_settings()) if file.is_settings else Entry(404)
 

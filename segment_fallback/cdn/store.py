@@ -23,6 +23,7 @@ from segment_fallback import __version__
 from segment_fallback.cdn import rewrite
 from segment_fallback.cdn.files import File
 from segment_fallback.conf import get_settings
+from segment_fallback.log import log_fields
 
 logger = logging.getLogger("segment_fallback")
 
@@ -157,7 +158,8 @@ class Store:
         # Names that the CDN does not know are for clients to make up, but not to fill logs with.
         if not (known and known.failing) and not (status == 404 and file.named_by_client):
             how = "served stale" if usable else "not served"
-            logger.warning("%s: not to be had from CDN_HOST, %s: %s", file.title, how, reason)
+            extra = log_fields("cdn_failed", file=file.title, instead=how, reason=reason)
+            logger.warning("%s: not to be had from CDN_HOST, %s: %s", file.title, how, reason, extra=extra)
         return replace(usable or Entry(status), fresh_until=time.time() + RESPITE, failing=True)
 
     def _await(self, key: str) -> Entry:
@@ -188,7 +190,9 @@ class Store:
             result = getattr(caches[get_settings().CDN_CACHE], operation)(*arguments)
         except Exception as error:  # noqa: BLE001 - whatever the cache raises, a visitor's request goes on
             if not self._cache_is_down:
-                logger.warning("files of Segment's CDN are not cached: %s", type(error).__name__)
+                name = type(error).__name__
+                extra = log_fields("cdn_uncached", reason=name)
+                logger.warning("files of Segment's CDN are not cached: %s", name, extra=extra)
             self._cache_is_down = True
             return None
         self._cache_is_down = False
