@@ -59,7 +59,7 @@ def switch_middleware(get_response: Callable[[HttpRequest], HttpResponse]) -> Ca
     def middleware(request: HttpRequest) -> HttpResponse:
         response = get_response(request)
         chosen = SWITCHES.get(request.COOKIES.get(COOKIE, ""))
-        if chosen and chosen.policy and not request.path.startswith("/live/"):
+        if chosen and chosen.policy and not request.path.startswith(("/live/", "/admin/")):
             response["Content-Security-Policy"] = chosen.policy.format(segment=LOCAL_SEGMENT)
             response["Cache-Control"] = "no-store"  # this visitor's header is nobody else's
         return response

@@ -125,6 +125,20 @@ def test_switch_shows_the_way_by_which_a_page_view_arrives(demo: Demo, browser: 
     assert [event["way"] for event in arrived] == [way]
 
 
+def test_dashboard_is_a_link_and_a_password_away(demo: Demo, browser: Browser) -> None:
+    assert "/admin/segment_fallback/dashboard/ (demo, password demo)" in (demo.folder / "demo.out").read_text()
+    with browser.new_context() as context:
+        live = context.new_page()
+        live.goto(f"{demo.url}/live/")
+        with context.expect_page() as opened:
+            live.get_by_role("link", name="the dashboard").click()
+        page = opened.value
+        page.fill("#id_username", "demo")
+        page.fill("#id_password", "demo")
+        page.click("input[type=submit]")
+        assert page.get_by_role("heading", name="What arrived").is_visible()
+
+
 def test_pages_are_the_same_bytes_for_everybody(demo: Demo) -> None:
     for path in ("/", "/kiln/"):
         plain = requests.get(demo.url + path, timeout=10)

@@ -145,6 +145,16 @@ def test_live_page_and_its_data_show_what_arrived(site: Client, segment: LocalSe
     assert "analytics.min.js" not in html
 
 
+def test_live_page_leads_to_the_dashboard(site: Client) -> None:
+    link = "/admin/segment_fallback/dashboard/"
+    assert f'href="{link}"' in site.get("/live/").content.decode()
+    site.force_login(User.objects.create_superuser("demo"))
+    site.cookies[COOKIE] = "javascript"
+    response = site.get(link)
+    assert "What arrived" in response.content.decode()
+    assert not response.has_header("Content-Security-Policy")
+
+
 def test_live_page_says_so_when_segment_is_down(site: Client, segment: LocalSegment) -> None:
     segment.stop()
     assert site.get("/live/data/").json()["segment"] is False
@@ -159,7 +169,7 @@ def test_hits_on_the_pixel_are_counted_and_wait(site: Client) -> None:
     data = site.get("/live/data/").json()
     assert data["waiting"] == 1
     assert [(hit["way"], hit["outcome"], hit["count"]) for hit in data["outcomes"]] == [("noscript", "accepted", 1)]
-    assert "The event is in the buffer." in site.get("/live/").content.decode()
+    assert "The event is in the buffer; " in site.get("/live/").content.decode()
 
 
 def test_checks_find_nothing(site: Client) -> None:

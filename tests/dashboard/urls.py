@@ -1,0 +1,5 @@
+from __future__ import annotations
+
+from tests.dashboard.project import urls
+
+urlpatterns = urls()
