@@ -151,7 +151,7 @@ def has_token(page: Page) -> Findings:
     limit = get_settings().TOKEN_MAX_AGE
     days = max(described.age, 0) / 86_400
     if described.age > limit:
-        yield TOKEN_EXPIRED(f"The page was rendered {days:.0f} days ago; TOKEN_MAX_AGE allows {limit / 86_400:.0f}.")
+        yield TOKEN_EXPIRED(f"The page was rendered {int(days)} days ago; TOKEN_MAX_AGE allows {limit / 86_400:.0f}.")
     else:
         yield TOKEN_INVALID.ok(f"The page's token is valid, and {days:.0f} days old.")
     path = unquote(urlsplit(page.first.url).path, errors="replace") or "/"

@@ -603,7 +603,24 @@ class BufferContract:
         buffer.discard(["2"])
         assert buffer.event_counts() == {}
 
-    def test_counts_of_an_hour_can_be_replaced(self, make: Make) -> None:
+    def test_counts_can_be_summed_up_by_steps_ways_and_types(self, make: Make) -> None:
+        since = HOUR - 5 * 3600
+        for hours, counts in enumerate([{"Order": 1}, {"Order": 2, "": 3}, {}, {"Order": 4, "Größe 1%": 5}]):
+            hour = since + hours * 3600
+            make().set_event_counts(
+                hour, {EventKey(hour, "pixel", "track" if name else "page", name): n for name, n in counts.items()}
+            )
+        make().set_event_counts(since - 3600, {EventKey(since - 3600, "pixel", "page"): 9})
+        later = since + 2 * 3600
+        assert make().way_counts(since, 2 * 3600) == {
+            (since, "pixel", "track"): 3,
+            (since, "pixel", "page"): 3,
+            (later, "pixel", "track"): 9,
+        }
+        assert make().way_counts(since)[later + 3600, "pixel", "track"] == 9
+        assert make().way_counts(HOUR) == {}
+
+    def test_counts_of_an_hour_can_be_replaced(self, make: Make, clock: Clock) -> None:
         buffer = make()
         buffer.put([encoded("1"), encoded("2", event="Sign-up")])
         with claimed(buffer) as claim:

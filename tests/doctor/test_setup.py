@@ -109,7 +109,9 @@ def test_site_that_forwards_needs_no_flush(settings: Settings, local_segment: Lo
     assert (finding.id, finding.level) == ("setup.flush_unseen", Level.INFO)
 
 
-def test_worker_that_answers_is_well(settings: Settings) -> None:
+def test_worker_that_answers_is_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    # It would make this app every test's, and change the root logger.
+    monkeypatch.setattr("celery.contrib.testing.worker.setup_app_for_worker", lambda app, *args: app.finalize())
     app = find_app("tests.doctor.celery_apps:lonely")
     assert app is not None
     with start_worker(app, perform_ping_check=False, pool="solo"):
