@@ -10,7 +10,7 @@ TERSER := --ecma 2015 --compress passes=3,unsafe_arrows,unsafe_methods,pure_gett
 .PHONY: demo test torture lists tox lint types coverage script dist clean
 
 demo: $(VENV)/demo-installed node_modules/@segment/analytics-next/package.json  ## run the example: a shop, Celery worker and beat, a local Segment
-	$(BIN)/python manage.py demo
+	$(BIN)/python manage.py demo $(ARGS)
 
 test: $(VENV)/dev-installed node_modules/.installed  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)

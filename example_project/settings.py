@@ -30,6 +30,10 @@ SEGMENT_FALLBACK: dict[str, Any] = {
     "WRITE_KEY": "example-write-key",
     "API_HOST": LOCAL_SEGMENT,
     "CDN_HOST": LOCAL_SEGMENT,
+    "PROFILES": {"BACKEND": "segment_fallback.profiles.database.DatabaseProfiles"},
+    "PROFILE_SECRETS": ["not a secret: the local Segment signs with it"],
+    "VARIATIONS": "edge",  # as `manage.py demo --varnish` shows; without an edge Django goes by the same cookies
+    "TRUSTED_PROXIES": int(os.environ.get("EXAMPLE_PROXIES", "0")),
 }
 
 # EXAMPLE_BUFFER=dynamodb lets messages wait in DynamoDB, or in DynamoDB Local at EXAMPLE_DYNAMODB_URL.

@@ -43,6 +43,13 @@ def kiln(request: HttpRequest) -> HttpResponse:
 
 
 @require_GET
+@cacheable
+def offers(request: HttpRequest) -> HttpResponse:
+    """In three variations, which segment_variations.py declares."""
+    return render(request, "shop/offers.html")
+
+
+@require_GET
 @never_cache
 def live(request: HttpRequest) -> HttpResponse:
     """What arrived at Segment. Kept up to date by live.js, and by a refresh where scripts are off."""

@@ -19,11 +19,20 @@ class SegmentFallbackConfig(AppConfig):
         from segment_fallback.client import sdk
         from segment_fallback.conf import get_settings
         from segment_fallback.intake import auth_events, login
+        from segment_fallback.profiles import forget
+        from segment_fallback.profiles.lookup import merge_at_login
 
         user_logged_in.connect(login.hint_at_login, dispatch_uid="segment_fallback.hint")
         user_logged_out.connect(login.forget_at_logout, dispatch_uid="segment_fallback.hint")
         user_logged_in.connect(auth_events.identify_at_login, dispatch_uid="segment_fallback.identify")
+        if get_settings().PROFILES:
+            forget.register()
+        user_logged_in.connect(merge_at_login, dispatch_uid="segment_fallback.profiles")
         user = django_settings.AUTH_USER_MODEL
         post_save.connect(auth_events.note_sign_up, sender=user, dispatch_uid="segment_fallback.sign_up")
+        if get_settings().PROFILES:
+            forget.register()
+        if get_settings().PROFILE_API:
+            from segment_fallback.profiles import api  # noqa: F401 - no page is to wait until `requests` is loaded
         if get_settings().CAPTURE_SDK:
             sdk.capture()

@@ -21,6 +21,8 @@ from segment_fallback.cdn.files import LIBRARY
 from segment_fallback.conf import KEYS, Problem, compile_settings, get_settings
 from segment_fallback.names import endpoint_names
 from segment_fallback.page.snippet import base
+from segment_fallback.profiles.checks import check_variations
+from segment_fallback.profiles.handler import make_store
 
 ID = "segment_fallback."
 
@@ -84,6 +86,40 @@ def check_buffers(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> lis
 
 
 @register()
+def check_profiles(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """The store of profiles can be made and finds its own set-up in order, and is there where it is needed."""
+    settings = get_settings()
+    if settings.PROFILES:
+        try:
+            return make_store(settings.PROFILES).check()
+        except (ImproperlyConfigured, ImportError) as error:
+            hint = (
+                "BACKEND is a dotted path, such as 'segment_fallback.profiles.database.DatabaseProfiles', "
+                "'….dynamodb.DynamoDBProfiles' or '….cache.CacheProfiles'; OPTIONS are its arguments."
+            )
+            return [Error(f"{error}.", hint=hint, id=f"{ID}E013")]
+    needing = [key for key in ("PROFILE_SECRETS", "PROFILE_API", "VARIATIONS") if getattr(settings, key)]
+    if not needing:
+        return []
+    hint = "Set PROFILES to {'BACKEND': 'segment_fallback.profiles.database.DatabaseProfiles'}."
+    return [Warning(f"{', '.join(needing)} without PROFILES: nothing happens.", hint=hint, id=f"{ID}W016")]
+
+
+register(check_variations)
+
+
+@register()
+def check_archive(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """ARCHIVE names a storage. Connects to nothing."""
+    alias = get_settings().ARCHIVE
+    if not isinstance(alias, str) or alias in django_settings.STORAGES:
+        return []
+    hint = f"STORAGES has {', '.join(map(repr, django_settings.STORAGES))}; True is a folder of this machine."
+    text = f"SEGMENT_FALLBACK['ARCHIVE']: STORAGES has no alias {alias!r}."
+    return [Error(text, hint=hint, id=f"{ID}E011")]
+
+
+@register()
 def check_user_id(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """USER_ID and TRAITS name functions."""
     errors: list[CheckMessage] = []
@@ -139,7 +175,7 @@ def check_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> 
 def check_needed_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Where a setting is the middleware's to fulfil, the middleware is there."""
     settings = get_settings()
-    needing = [key for key in ("IDENTIFY", "RESET_AT_LOGOUT", "INJECT") if getattr(settings, key)]
+    needing = [key for key in ("IDENTIFY", "RESET_AT_LOGOUT", "INJECT", "VARIATIONS") if getattr(settings, key)]
     if not needing or MIDDLEWARE in django_settings.MIDDLEWARE:
         return []
     hint = f"Add {MIDDLEWARE!r} to MIDDLEWARE, in the first place."
@@ -200,6 +236,29 @@ def check_first_party(app_configs: Sequence[AppConfig] | None, **kwargs: Any) ->
         hint = "Set FIRST_PARTY to True, or EAGER to False."
         text = "EAGER is on without FIRST_PARTY: no view's own event can take the place of its pixel's."
         messages.append(Warning(text, hint=hint, id=f"{ID}W008"))
+    return messages
+
+
+@register()
+def check_collect(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """Nothing that needs the buffer is asked of a site that forwards."""
+    settings = get_settings()
+    if settings.COLLECT == "buffer":
+        return []
+    messages: list[CheckMessage] = []
+    if settings.EAGER:
+        hint = "Set EAGER to False, or COLLECT to 'buffer'."
+        text = (
+            "EAGER with COLLECT 'forward': of each view Segment keeps the pixel, which comes first, not its own event."
+        )
+        messages.append(Warning(text, hint=hint, id=f"{ID}W012"))
+    if settings.HOLD:
+        hint = "Leave HOLD out, or set COLLECT to 'buffer'."
+        messages.append(Warning("HOLD with COLLECT 'forward': nothing is held.", hint=hint, id=f"{ID}W013"))
+    if settings.ARCHIVE:
+        hint = "Set ARCHIVE to False, or COLLECT to 'buffer'; a flush archives what it delivers."
+        text = "ARCHIVE with COLLECT 'forward': only messages of server code are archived."
+        messages.append(Warning(text, hint=hint, id=f"{ID}W014"))
     return messages
 
 

@@ -59,6 +59,14 @@ class Settings:
     SPOOL_MAX_BYTES: int = 100_000_000
     """How large the spool may grow. Past that hits are refused, and their browsers keep them."""
 
+    ARCHIVE: str | bool = False
+    """Where a copy of all that was delivered is kept: an alias of Django's ``STORAGES``, or True for a folder
+    ``segment-archive`` in ``BASE_DIR``. Off by default: it is a store of personal data, and it grows."""
+
+    ARCHIVE_DAYS: int = 400
+    """Days after which a flush deletes files of the archive: a year, and a month to compare it with. 0 keeps them
+    for ever."""
+
     ENDPOINT_NAME: str | None = None
     """Path segment below the mount. By default six characters derived from ``SECRET_KEY``, so that no blockers'
     list can name it for every site."""
@@ -121,7 +129,7 @@ class Settings:
     """How often a handler of an event is tried, ever more slowly, before the event is kept as failed."""
 
     PLAN_BLOCK: bool = False
-    """Whether a message of server code that violates the tracking plan becomes a dead letter instead of being sent."""
+    """Whether an event that violates the tracking plan becomes a dead letter instead of being sent."""
 
     LOAD_OPTIONS: Mapping[str, Any] = field(default_factory=dict)
     """Options of ``analytics.load`` in the page, beside ours: no ids from links (``useQueryString: false``), and
@@ -150,6 +158,15 @@ class Settings:
     """Tell analytics.js who is signed in: at login visitors get a cookie that is only a hint; where it is set, the
     page asks an uncached endpoint for the userId, once a login, and calls ``identify``."""
 
+    VARIATIONS: str = ""
+    """How a page's variation is decided: ``"visitor"``, by the visitor's profile in each request, with ``Vary: Cookie``
+    in the answer; or ``"edge"``, by a signed cookie alone, of which an edge in front keeps a copy each. By default
+    everybody gets the default."""
+
+    CLIENT_SIDE_TRAITS: tuple[str, ...] = ()
+    """The names of those traits of a visitor's profile that his own page may know: an uncached endpoint hands them to
+    analytics.js. Pages' scripts, and whoever sits at the browser, can read them."""
+
     EXTERNAL_SCRIPT: bool = False
     """Load the page's script from a URL of ours instead of writing it into the page: for policies that allow no
     inline code, and so that pages share it."""
@@ -160,6 +177,11 @@ class Settings:
     FIRST_PARTY: bool = False
     """Serve analytics.js, its settings and Segment's Tracking API from the site's own host, below the mount: no
     page asks a host that blockers know, and no page names the write key."""
+
+    COLLECT: str = "buffer"
+    """Where the events go that browsers and Segment's libraries report to this site: ``"buffer"``, or ``"forward"``:
+    straight on to Segment, for sites without a flush. The answer is then Segment's; messages of server code wait in the
+    buffer all the same."""
 
     EAGER: bool = False
     """Report each view by the pixel as soon as the page's script starts, too, so that visits of a tenth of a second
@@ -182,6 +204,23 @@ class Settings:
     send what a page can: with True a stranger may write events, and merge profiles, under any userId he guesses.
     By default a browser's userId is that of Django's auth, or none."""
 
+    PROFILES: Mapping[str, Any] = field(default_factory=dict)
+    """Where what Segment knows of visitors is kept close to the site: ``{"BACKEND": dotted path, "OPTIONS": {…}}``,
+    see docs/profiles.md. By default nowhere."""
+
+    PROFILE_TTL: float = 365 * DAY
+    """Seconds for which a profile is kept after its last change. Segment tells of an audience only when somebody
+    enters or leaves it, so that a short time makes members strangers."""
+
+    PROFILE_SECRETS: tuple[str, ...] = field(default=(), repr=False)
+    """The shared secret of the webhook by which Segment tells of profiles, or two of them while one is replaced by
+    another. Without any the webhook takes nothing."""
+
+    PROFILE_API: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """Ask Segment's Profile API for a signed-in user of whom the store has nothing: ``{"SPACE": id, "TOKEN": token}``,
+    and perhaps ``HOST``, ``TIMEOUT`` (seconds that a page waits, 0.05), ``RATE`` (requests a second by each process,
+    10) and ``REFRESH`` (seconds after which it is asked again, 3600)."""
+
     FLUSH_BUDGET: float = 8.0
     """Seconds after which a flush starts no further batch: a little less than the interval at which beat starts one.
     With SEND_TIMEOUT it bounds how long a worker takes to end."""
@@ -199,12 +238,32 @@ class Settings:
     OUTCOME_INTERVAL: float = 1.0
     """Seconds for which a process adds up outcomes of hits before it writes the counts. 0 writes each at once."""
 
+    HEALTH_MAX_AGE: float = 600.0
+    """Seconds after which a message that still waits means trouble to health checks and the dashboard."""
+
+    HEALTH_MAX_SILENCE: float = 300.0
+    """Seconds without a flush after which beat, or whatever starts flushes, counts as dead."""
+
+    LAST_EVENTS: bool | None = None
+    """Whether the dashboard shows the last 50 events that were accepted: their keys, with every value masked. Kept in
+    Django's cache ``default`` for a day. By default only under ``DEBUG``."""
+
     @property
     def hold(self) -> float:
         """HOLD, or its default."""
         if self.HOLD is None:
             return 45.0 if self.FIRST_PARTY else 0.0
         return self.HOLD
+
+    @property
+    def varies(self) -> bool:
+        """Whether pages ask for variations and traits of their visitor."""
+        return bool(self.VARIATIONS or self.CLIENT_SIDE_TRAITS)
+
+    @property
+    def last_events(self) -> bool:
+        """LAST_EVENTS, or its default."""
+        return bool(django_settings.DEBUG) if self.LAST_EVENTS is None else self.LAST_EVENTS
 
 
 @dataclass(frozen=True)
@@ -314,8 +373,54 @@ def _consent(value: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _profiles(value: Mapping[str, Any]) -> str | None:
+    if value and not isinstance(value.get("BACKEND"), str):
+        return "must be a dict with the key 'BACKEND', a dotted path"
+    if unknown := sorted(set(value) - {"BACKEND", "OPTIONS"}, key=str):
+        return f"has the unknown key {unknown[0]!r}: write 'BACKEND' and 'OPTIONS'"
+    return None if isinstance(value.get("OPTIONS", {}), Mapping) else "['OPTIONS'] must be a dict"
+
+
+def _secrets(value: tuple[str, ...]) -> str | None:
+    return None if all(len(secret) >= 8 for secret in value) else "must have secrets of at least 8 characters"
+
+
+PROFILE_API_NUMBERS = {"TIMEOUT": 0.05, "RATE": 10.0, "REFRESH": 3_600.0}
+
+
+def _profile_api(value: Mapping[str, Any]) -> str | None:
+    if unknown := sorted(set(value) - {"SPACE", "TOKEN", "HOST", *PROFILE_API_NUMBERS}, key=str):
+        return f"has the unknown key {unknown[0]!r}"
+    texts = [value.get(key) for key in ("SPACE", "TOKEN")]
+    if value and not all(isinstance(text, str) and text.isascii() and text.isprintable() and text for text in texts):
+        return "needs the keys 'SPACE' and 'TOKEN', texts of ASCII characters"
+    host = value.get("HOST", "https://host")
+    if not isinstance(host, str) or (fault := _origin(host)):
+        return f"['HOST'] {fault if isinstance(host, str) else 'must be a string'}"
+    for key in PROFILE_API_NUMBERS:
+        if not _fits(number := value.get(key, 1), float) or not 0 < number < math.inf:
+            return f"[{key!r}] must be a number, more than 0 and finite"
+    return None
+
+
 def _navigation(value: str) -> str | None:
     return None if value in ("", "auto", "manual") else "must be 'auto', 'manual' or ''"
+
+
+def _days(value: float) -> str | None:
+    return None if 0 <= value <= 36_500 else "must be from 0 to 36,500 days"
+
+
+def _archive(value: str | bool) -> str | None:
+    return "must be an alias of STORAGES, True or False" if value == "" else None
+
+
+def _collect(value: str) -> str | None:
+    return None if value in ("buffer", "forward") else "must be 'buffer' or 'forward'"
+
+
+def _variations(value: str) -> str | None:
+    return None if value in ("", "visitor", "edge") else "must be 'visitor', 'edge' or ''"
 
 
 RULES: dict[str, Rule] = {
@@ -326,15 +431,25 @@ RULES: dict[str, Rule] = {
     "BUFFERS": _buffers,
     "ENDPOINT_NAME": _name,
     "SPOOL_MAX_BYTES": _not_negative,
+    "ARCHIVE": _archive,
+    "ARCHIVE_DAYS": _days,
     "TOKEN_MAX_AGE": _positive,
     "TRUSTED_PROXIES": _not_negative,
     "RATE_LIMIT": _not_negative,
     "EVENT_ATTEMPTS": _positive,
     "CONSENT": _consent,
     "NAVIGATION": _navigation,
+    "COLLECT": _collect,
+    "VARIATIONS": _variations,
     "PATIENCE": _positive,
+    "PROFILES": _profiles,
+    "PROFILE_TTL": _positive,
+    "PROFILE_SECRETS": _secrets,
+    "PROFILE_API": _profile_api,
     "HOLD": _up_to_an_hour,
     "FLUSH_BUDGET": _positive,
+    "HEALTH_MAX_AGE": _positive,
+    "HEALTH_MAX_SILENCE": _positive,
     "SEND_TIMEOUT": _positive,
     "OUTCOME_INTERVAL": _not_negative,
 }

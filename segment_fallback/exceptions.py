@@ -4,6 +4,8 @@ SegmentFallbackError
 ├── InvalidMessage          a message that Segment would refuse or drop
 ├── BufferUnavailable       what the buffer stands on is down: try again later
 ├── SpoolFull               the buffer is down, and the spool is at its cap
+├── ProfilesUnavailable     what the profiles stand on is down: try again later
+├── ArchiveUnavailable      the archive's storage, or one of its files, cannot be read or written
 ├── PlanViolation           a message that the tracking plan does not allow
 └── MissingExtra            an optional package is needed (also an ImportError)
 """
@@ -29,6 +31,14 @@ class BufferUnavailable(SegmentFallbackError):
 
 class SpoolFull(SegmentFallbackError):
     """The buffer is down and the spool has reached SPOOL_MAX_BYTES. Nothing was accepted."""
+
+
+class ProfilesUnavailable(SegmentFallbackError):
+    """The store of profiles does not answer. Nothing was changed."""
+
+
+class ArchiveUnavailable(SegmentFallbackError):
+    """The archive's storage does not answer, or one of its files is not as it was written."""
 
 
 class PlanViolation(SegmentFallbackError, ValueError):

@@ -44,6 +44,8 @@ class Way(str, Enum):
     NOSCRIPT = "noscript"
     CALL = "call"
     SERVER = "server"
+    PROFILE = "profile"
+    """Segment's own webhook: it tells of profiles, and none of it goes back."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,8 @@
 Place it first. The app works without it, by plain URL routing; with it a hit costs less. It adds nothing to
 pages: no header, no cookie, and it reads neither session nor user. Only the answer to a login or logout, or one that
 prolongs the session, gets cookies, where IDENTIFY or RESET_AT_LOGOUT asks for them; and pages get the snippet, where
-INJECT does. Views get ``request.segment``, and what they track is written after the response was sent.
+INJECT does. Views get ``request.segment``, and what they track is written after the response was sent. A path that has
+variations is served as the visitor's one; where none is declared, that costs nothing.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from segment_fallback.intake.visitor import Visitor
 from segment_fallback.names import endpoint_paths
 from segment_fallback.page.inject import inject
 from segment_fallback.page.snippet import csp_nonce
+from segment_fallback.profiles.variations import aassign, assign, registry, serve, varies
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
 
@@ -36,6 +38,7 @@ class SegmentMiddleware:
 
     def __init__(self, get_response: GetResponse) -> None:
         self.get_response: Callable[[HttpRequest], Any] = get_response
+        registry.discover()
         self._is_async = iscoroutinefunction(get_response)
         if self._is_async:
             markcoroutinefunction(self)
@@ -55,7 +58,12 @@ class SegmentMiddleware:
         visitor = request.segment = Visitor(request)  # type: ignore[attr-defined]
         token = ambient.current.set(visitor)
         try:
+            experiment = registry.of_path(request) if registry.by_path else None
+            if experiment:
+                serve(experiment, request, assign(experiment, request))
             response: HttpResponseBase = self.get_response(request)
+            if experiment:
+                varies(response)
         except BaseException:
             visitor.close()
             raise
@@ -67,7 +75,12 @@ class SegmentMiddleware:
         visitor = request.segment = Visitor(request)  # type: ignore[attr-defined]
         token = ambient.current.set(visitor)
         try:
+            experiment = registry.of_path(request) if registry.by_path else None
+            if experiment:
+                serve(experiment, request, await aassign(experiment, request))
             response: HttpResponseBase = await self.get_response(request)
+            if experiment:
+                varies(response)
         except BaseException:  # a visitor who left cancels the request
             await visitor.aclose()
             raise

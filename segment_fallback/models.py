@@ -92,6 +92,16 @@ class OutcomeCount(models.Model):
         return f"{self.hour} {self.way} {self.outcome}: {self.count}"
 
 
+class Dashboard(OutcomeCount):
+    """No table of its own: the dashboard's entry in Django's admin, and its permissions."""
+
+    class Meta:
+        proxy = True
+        verbose_name = verbose_name_plural = "dashboard"
+        default_permissions = ("view",)
+        permissions = [("manage_dead_letters", "Can replay and delete dead letters")]
+
+
 class EventCount(models.Model):
     """How many messages were delivered, by the hour in which they were accepted, way, type and event."""
 
@@ -149,3 +159,15 @@ class SeenEvent(models.Model):
 
     def __str__(self) -> str:
         return f"{self.name}: {self.count}"
+
+
+class KeptProfile(models.Model):
+    """What a DatabaseProfiles keeps of one id, under its hash."""
+
+    key: models.CharField[str, str] = MessageIdField(max_length=66, primary_key=True)
+    text = models.TextField(help_text="JSON, of ASCII characters.")
+    version = models.PositiveBigIntegerField(help_text="How often it was written.")
+    expires = models.BigIntegerField(db_index=True, help_text="Milliseconds since 1970 (UTC).")
+
+    def __str__(self) -> str:
+        return self.key

@@ -44,6 +44,16 @@ def id_cookies() -> tuple[str, ...]:
     return tuple(_derived("segment_fallback.id_cookie", "", secret)[:8] for secret in _secrets())
 
 
+def variation_cookie(experiment: str) -> str:
+    """The cookie that says which of a page's variations its visitor gets."""
+    return _derived("segment_fallback.variation_cookie", experiment, django_settings.SECRET_KEY)[:8]
+
+
+def variation_signature(experiment: str, variation: str) -> str:
+    """What proves that such a cookie is ours: 100 bits, the same for all visitors of the variation."""
+    return _derived("segment_fallback.variation", f"{experiment}.{variation}", django_settings.SECRET_KEY)[:20]
+
+
 def pads() -> tuple[str, ...]:
     """What makes the names of files the site's own: the pad to write with now, then those that we still read."""
     return tuple(_derived("segment_fallback.pad", "", secret)[:32] for secret in _secrets())
@@ -81,7 +91,7 @@ def _endpoint_names(fixed: str | None, secrets: tuple[str | bytes, ...]) -> tupl
     return (fixed, *names) if fixed else names
 
 
-@functools.lru_cache(maxsize=64)
+@functools.lru_cache(maxsize=512)
 def _derived(salt: str, value: str, secret: str | bytes) -> str:
     digest = salted_hmac(salt, value, secret=secret, algorithm="sha256").digest()
     return base64.b32encode(digest).decode().lower()

@@ -58,6 +58,12 @@ class Outcome(str, enum.Enum):
         "The token was not signed by this site, or with a SECRET_KEY it no longer knows.",
     )
     TOKEN_EXPIRED = "token_expired", "The page was rendered longer ago than TOKEN_MAX_AGE."
+    SIGNATURE = "signature", "The webhook of profiles was not signed with one of PROFILE_SECRETS."
+    NOT_A_PROFILE = (
+        "not_a_profile",
+        "The webhook tells of no audience or computed trait of the space, or of one so long ago (PROFILE_TTL) that it "
+        "is not taken.",
+    )
     REFERER_MISSING = (
         "referer_missing",
         "No usable Referer, and nothing else that proves where the request comes from.",

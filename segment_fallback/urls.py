@@ -12,6 +12,7 @@ from segment_fallback.cdn import views as cdn
 from segment_fallback.intake import collect, pixel, reset, who_am_i
 from segment_fallback.names import endpoint_names
 from segment_fallback.page import external
+from segment_fallback.profiles import assign, webhook
 
 app_name = "segment_fallback"
 
@@ -65,6 +66,8 @@ urlpatterns = [
     path("<segment_endpoint_name:name>/q", collect.calls, name="calls"),
     path("<segment_endpoint_name:name>/w", who_am_i.who_am_i, name="who_am_i"),
     path("<segment_endpoint_name:name>/r", reset.reset, name="reset"),
+    path("<segment_endpoint_name:name>/h", webhook.webhook, name="profile_webhook"),
+    path("<segment_endpoint_name:name>/v", assign.variations, name="variations"),
     path("<segment_endpoint_name:name>/f/<slug:digest>", external.script_file, name="page_script"),
     # Of Segment's CDN, for FIRST_PARTY. The page's `_cdn` is `script` without its "/<key>".
     path("<segment_endpoint_name:name>/c/<slug:key>", cdn.script, name="script"),

@@ -12,6 +12,7 @@ from segment_fallback.buffers.accept import acceptance
 from segment_fallback.delivery.archiving import lanes
 from segment_fallback.delivery.forward import lines
 from segment_fallback.intake.verify import limiter
+from segment_fallback.profiles.lookup import lookup
 from segment_fallback.status import cheap, full
 from tests.servers import DatabaseServer, NotInstalled, dynalite, dynamodb_local, mariadb, moto_server, postgresql
 
@@ -41,6 +42,7 @@ def process_that_has_just_started() -> Iterator[None]:
     cheap.forget()
     full.forget()
     lanes.forget()
+    lookup.forget()
     for name in acceptance.spool.files():
         acceptance.spool.delete(name)
 

@@ -262,6 +262,7 @@ def test_w005_where_any_host_may_report(settings: Any, hosts: list[str], allowed
         assert "ALLOWED_HOSTS" in str(one(messages, "W005").hint)
 
 
+PROFILES = "segment_fallback.profiles"
 US, EU = "https://api.segment.io", "https://events.eu1.segmentapis.com"
 
 
@@ -324,10 +325,35 @@ def test_e010_for_a_cache_that_is_none() -> None:
     assert "'default'" in str(message.hint)
 
 
+def test_e011_for_an_archive_that_storages_has_not() -> None:
+    message = one(found(ARCHIVE="archive"), "E011")
+    assert "no alias 'archive'" in message.msg
+    assert "'spool'" in str(message.hint)
+    assert found(ARCHIVE="spool") == found(ARCHIVE=True) == found(ARCHIVE=False) == []
+
+
 @pytest.mark.parametrize("first_party", [False, True])
 def test_w008_for_eager_without_first_party(first_party: bool) -> None:
     messages = found(EAGER=True, FIRST_PARTY=first_party)
     assert messages == [] if first_party else "FIRST_PARTY" in one(messages, "W008").msg
+
+
+@pytest.mark.parametrize("collect", ["buffer", "forward"])
+def test_w012_for_eager_without_a_buffer(collect: str) -> None:
+    messages = found(EAGER=True, FIRST_PARTY=True, COLLECT=collect)
+    assert messages == [] if collect == "buffer" else "keeps the pixel" in one(messages, "W012").msg
+
+
+@pytest.mark.parametrize(("collect", "hold"), [("buffer", 30), ("forward", 30), ("forward", 0), ("forward", None)])
+def test_w013_for_hold_without_a_buffer(collect: str, hold: float | None) -> None:
+    messages = found(FIRST_PARTY=True, COLLECT=collect, HOLD=hold)
+    assert "nothing is held" in one(messages, "W013").msg if collect == "forward" and hold else messages == []
+
+
+@pytest.mark.parametrize("collect", ["buffer", "forward"])
+def test_w014_for_an_archive_without_a_buffer(collect: str) -> None:
+    messages = found(COLLECT=collect, ARCHIVE=True)
+    assert messages == [] if collect == "buffer" else "server code" in one(messages, "W014").msg
 
 
 @pytest.mark.parametrize(
@@ -373,12 +399,38 @@ def test_w010_for_cookieless_that_does_less_than_it_seems(keys: dict[str, Any], 
     assert messages == [] if text is None else text in one(messages, "W010").msg
 
 
-@pytest.mark.parametrize("key", ["IDENTIFY", "RESET_AT_LOGOUT", "INJECT"])
-def test_w011_where_the_middleware_is_needed_and_missing(settings: Any, key: str) -> None:
-    assert found_in({key: True}) == []
+@pytest.mark.parametrize(
+    ("key", "value"), [("IDENTIFY", True), ("RESET_AT_LOGOUT", True), ("INJECT", True), ("VARIATIONS", "edge")]
+)
+def test_w011_where_the_middleware_is_needed_and_missing(settings: Any, key: str, value: Any) -> None:
+    keys = {key: value, "PROFILES": {"BACKEND": "segment_fallback.profiles.database.DatabaseProfiles"}}
+    assert found_in(keys) == []
     settings.MIDDLEWARE = [SESSIONS]
-    message = one(found_in({key: True}), "W011")
+    message = one(found_in(keys), "W011")
     assert message.msg == f"{key} without SegmentMiddleware: nothing happens."
+
+
+@pytest.mark.parametrize(
+    ("config", "number", "text"),
+    [
+        ({"BACKEND": "missing.Store"}, "E013", "cannot import 'missing.Store'"),
+        ({"BACKEND": "segment_fallback.profiles.Profile"}, "E013", "is not a ProfileStore"),
+        ({"BACKEND": f"{PROFILES}.database.DatabaseProfiles", "OPTIONS": {"using": "docs"}}, "E012", "database 'docs'"),
+        ({"BACKEND": f"{PROFILES}.cache.CacheProfiles", "OPTIONS": {"alias": "docs"}}, "E014", "the cache 'docs'"),
+        ({"BACKEND": f"{PROFILES}.cache.CacheProfiles"}, "W015", "which no two processes share"),
+        ({"BACKEND": f"{PROFILES}.database.DatabaseProfiles"}, "", ""),
+        ({"BACKEND": f"{PROFILES}.dynamodb.DynamoDBProfiles"}, "", ""),
+    ],
+)
+def test_store_of_profiles_is_checked(config: dict[str, Any], number: str, text: str) -> None:
+    messages = found(PROFILES=config)
+    assert text in one(messages, number).msg if number else messages == []
+
+
+@pytest.mark.parametrize("key", ["PROFILE_SECRETS", "PROFILE_API"])
+def test_w016_for_profiles_without_a_store(key: str) -> None:
+    value: Any = ["the-shared-secret"] if key == "PROFILE_SECRETS" else {"SPACE": "s", "TOKEN": "t"}
+    assert one(found(**{key: value}), "W016").msg == f"{key} without PROFILES: nothing happens."
 
 
 def test_check_ids_are_used_once_and_tested() -> None:

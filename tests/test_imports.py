@@ -16,35 +16,44 @@ import segment_fallback
 PACKAGE = Path(segment_fallback.__file__).parent
 
 LAYERS = [
-    {"conf", "exceptions"},
-    {"ambient", "names", "message", "models", "plan_schema", "signals"},
+    {"conf", "exceptions", "log"},
+    {"ambient", "counting", "names", "message", "models", "outcome", "plan_schema", "signals", "tracing"},
     {"buffers"},
     {"delivery"},
-    {"plan"},
+    {"plan", "status", "tally"},
     {"client"},
     {"intake", "cdn", "page", "profiles", "events"},
-    {"urls", "middleware", "templatetags", "tasks", "management", "admin", "checks", "apps", "migrations"},
+    {"dashboard", "health", "metrics"},
+    {"urls", "middleware", "templatetags", "tasks", "admin", "checks", "apps", "migrations", "health_check"},
+    {"doctor"},
+    {"management"},
     {"__init__"},
 ]
 RANKS = {part: rank for rank, layer in enumerate(LAYERS) for part in layer}
 
 SIDEWAYS = {
     ("intake", "page.token"),
+    ("intake", "profiles.lookup"),
+    ("intake", "profiles.store"),
+    ("profiles", "intake"),
+    ("profiles", "intake.body"),
+    ("profiles", "intake.identity"),
+    ("profiles", "intake.privacy"),
+    ("profiles", "intake.verify"),
+    ("profiles", "intake.visitor"),
     ("apps", "checks"),
-    ("client", "intake.outcome"),
-    ("client", "intake.tally"),
-    ("events", "intake.outcome"),
-    ("events", "intake.tally"),
 }
 """The imports within a layer that DESIGN.md allows."""
 
 ONLY_IN = {
     "boto3": {"buffers/dynamodb.py"},
-    "botocore": {"buffers/dynamodb.py"},
-    "celery": {"tasks.py"},
+    "botocore": {"buffers/dynamodb.py", "profiles/dynamodb.py"},
+    "celery": {"tasks.py", "doctor/workers.py"},
+    "health_check": {"health_check.py"},
+    "prometheus_client": {"metrics.py"},
     "segment": {"client/sdk.py", "delivery/transport.py"},
-    "requests": {"cdn/upstream.py", "delivery/transport.py"},
-    "urllib3": {"cdn/upstream.py", "delivery/transport.py"},
+    "requests": {"cdn/upstream.py", "delivery/transport.py", "doctor/fetch.py", "profiles/api.py"},
+    "urllib3": {"cdn/upstream.py", "delivery/transport.py", "doctor/fetch.py", "profiles/api.py"},
 }
 EVERYWHERE = {"django", "asgiref", *sys.stdlib_module_names}
 
@@ -161,5 +170,15 @@ def test_installed_app_loads_no_package_that_it_may_not_need() -> None:
         check=True,
         timeout=60,
     )
-    heavy = {"boto3", "botocore", "celery", "hypothesis", "pytest", "requests", "segment", "storages", "urllib3"}
+    heavy = {
+        "boto3",
+        "botocore",
+        "celery",
+        "health_check",
+        "hypothesis",
+        "opentelemetry",
+        "prometheus_client",
+        "pytest",
+    }
+    heavy |= {"requests", "segment", "storages", "urllib3"}
     assert heavy & set(run.stdout.split()) == set()

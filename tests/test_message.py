@@ -23,7 +23,7 @@ from hypothesis import strategies as st
 from segment.analytics.client import Client
 
 from segment_fallback.exceptions import InvalidMessage, SegmentFallbackError
-from segment_fallback.message import MAX_DEPTH, MAX_MESSAGE_BYTES, TYPES, Way, encode, new_message_id, normalise
+from segment_fallback.message import MAX_DEPTH, MAX_MESSAGE_BYTES, TYPES, Way, encode, label, new_message_id, normalise
 from segment_fallback.message import timestamp as iso
 
 
@@ -94,14 +94,28 @@ def nested(depth: int) -> Any:
 
 
 @pytest.mark.parametrize("kind", sorted(TYPES))
-def test_encode_gives_the_bytes_to_send(kind: str) -> None:
+def test_encode_gives_the_bytes_to_send_with_the_label_first(kind: str) -> None:
     body = encode({**PAGE, "type": kind, "event": "Bought", "properties": {"título": "é", "n": 1}}).body
-    assert (
-        body
-        == (
-            f'{{"type":"{kind}","messageId":"m-1","anonymousId":"a-1","event":"Bought","properties":{{"título":"é","n":1}}}}'
-        ).encode()
-    )
+    ids, properties = '"messageId":"m-1","anonymousId":"a-1"', '"properties":{"título":"é","n":1}'
+    rest = f'"event":"Bought",{ids},{properties}' if kind == "track" else f'{ids},"event":"Bought",{properties}'
+    assert body == f'{{"type":"{kind}",{rest}}}'.encode()
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"type": "track", "event": "Order"}, ("track", "Order")),
+        ({"type": "track", "event": 'a "quoted" \\ one\n,"event":"x"'}, ("track", 'a "quoted" \\ one\n,"event":"x"')),
+        ({"type": "track", "event": 42}, ("track", "")),
+        ({"type": "page", "event": "Order", "name": "Order"}, ("page", "")),
+    ],
+)
+def test_label_is_read_without_the_rest(fields: dict[str, Any], expected: tuple[str, str]) -> None:
+    assert label(encode({**PAGE, **fields}).body) == expected
+
+
+def test_label_of_what_encode_did_not_make_is_empty() -> None:
+    assert label(b'{"messageId":"m","type":"track","event":"x"}') == ("", "")
 
 
 def test_encode_of_a_lazy_type_and_id_gives_plain_text() -> None:

@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 
 from segment_fallback.conf import KEYS, default_of
-from segment_fallback.intake.outcome import Outcome
+from segment_fallback.outcome import Outcome
 
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"

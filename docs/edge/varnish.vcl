@@ -3,6 +3,8 @@
 #   2. the terminators of TLS, in the acl;
 #   3. "/s/", where the site has mounted segment_fallback.urls;
 #   4. the paths that show a visitor something of his own (vcl_recv, "personal").
+#   5. with VARIATIONS "edge": below "vcl 4.1;" the line include "/etc/varnish/variations.vcl"; for the file that
+#      `manage.py segment_variations --varnish` prints (docs/variations.md).
 # docs/edge.md says why; tests/edge runs this file.
 vcl 4.1;
 
@@ -31,8 +33,9 @@ sub vcl_recv {
     unset req.http.X-Forwarded-Host;
     unset req.http.X-Asked;
 
-    # Pixel, noscript, Tracking API, calls, who-am-I, reset: never from the cache, with all cookies and headers.
-    if (req.url ~ "^/s/[A-Za-z0-9_-]+/(p|n|e|q|w|r)(/|\?|$)") {
+    # Pixel, noscript, Tracking API, calls, who-am-I, reset, variations, webhook: never from the cache, with all cookies
+    # and headers.
+    if (req.url ~ "^/s/[A-Za-z0-9_-]+/(p|n|e|q|w|r|v|h)(/|\?|$)") {
         return (pass);
     }
     # Personal pages get their cookies; a page that is missing here is shown as to a stranger.
@@ -49,6 +52,7 @@ sub vcl_recv {
     # analytics.js, its settings and bundles (FIRST_PARTY), and the page's script have no query string.
     if (req.url ~ "^/s/[A-Za-z0-9_-]+/(c|f)/") {
         set req.url = regsub(req.url, "\?.*$", "");
+        unset req.http.X-Variations;
     } else {
         # Parameters that only analytics reads, in the browser, where they stay. Without them a campaign's visitors
         # share the page that everybody has.

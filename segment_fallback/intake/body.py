@@ -33,8 +33,13 @@ def read_json(request: HttpRequest, limit: int = MAX_BODY) -> dict[str, Any]:
     ``text/plain`` is what analytics.js, beacons and keepalive requests send; any charset is read as UTF-8. A lone
     surrogate passes (``normalise`` makes it a question mark), of a key that comes twice the last value counts.
     """
+    return parse(_read(request, limit))
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object that a body is. Raises Refused: MALFORMED."""
     try:
-        payload = json.loads(_read(request, limit).decode(), parse_constant=_no_constant, parse_int=_whole_number)
+        payload = json.loads(body.decode(), parse_constant=_no_constant, parse_int=_whole_number)
     except (ValueError, RecursionError):
         raise Refused(Outcome.MALFORMED) from None
     if not isinstance(payload, dict):
@@ -48,6 +53,16 @@ def _read(request: HttpRequest, limit: int) -> bytes:
     encoding = request.META.get("HTTP_CONTENT_ENCODING", "").strip().lower()
     if encoding not in ("", "identity", "gzip"):
         raise Refused(Outcome.CONTENT_TYPE)
+    body = read_raw(request, limit)
+    if encoding == "gzip":
+        body = _gunzip(body, limit)
+    if len(body) > limit:
+        raise Refused(Outcome.SIZE)
+    return body
+
+
+def read_raw(request: HttpRequest, limit: int) -> bytes:
+    """The body as it came. Raises Refused: SIZE or MALFORMED."""
     declared = request.META.get("CONTENT_LENGTH") or ""
     if declared.isdecimal() and (len(declared) > 9 or int(declared) > limit):
         raise Refused(Outcome.SIZE)
@@ -56,8 +71,6 @@ def _read(request: HttpRequest, limit: int) -> bytes:
         body = request.read(limit + 1)
     except (UnreadablePostError, OSError):  # the client has gone
         raise Refused(Outcome.MALFORMED) from None
-    if encoding == "gzip" and len(body) <= limit:
-        body = _gunzip(body, limit)
     if len(body) > limit:
         raise Refused(Outcome.SIZE)
     return body

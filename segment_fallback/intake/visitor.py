@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import datetime
-from typing import Any, cast
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import urlsplit
 
 from asgiref.sync import sync_to_async
@@ -27,6 +28,9 @@ from segment_fallback.intake.privacy import check_choices
 from segment_fallback.message import Message
 from segment_fallback.outcome import Outcome, Refused
 
+if TYPE_CHECKING:
+    from segment_fallback.profiles.store import Profile
+
 MAX_DEFERRED = 500
 """Messages that one request keeps in memory. Past that they are written at once."""
 
@@ -41,6 +45,10 @@ class Visitor(Scope):
     _deferred: deque[Message] | None = None
     _deferring = True
     _known: Person | None = None
+    variation: str | None = None
+    """Which variation of the page the visitor gets; None where the page has none. See profiles/variations.py."""
+    variations: Mapping[str, str] = MappingProxyType({})
+    """The same by experiment, where a page takes part in several."""
     signed_up: Any = None
     """The primary key of the user whom this request created."""
 
@@ -173,6 +181,13 @@ class Visitor(Scope):
                 refused=_refusal(self._request, settings),
             )
         return Person(identity.user_id(self._request, settings), known.anonymous_id, known.context, known.refused)
+
+    @property
+    def profile(self) -> Profile | None:
+        """What Segment knows of the visitor, out of the store of PROFILES; None where nothing is known."""
+        from segment_fallback.profiles.lookup import profile_of  # which needs this package
+
+        return profile_of(self._request)
 
     def fields(self) -> Mapping[str, Any]:
         """The visitor, for what outlives the request: tasks and events."""

@@ -27,6 +27,15 @@ class Migration(migrations.Migration):
             ],
         ),
         migrations.CreateModel(
+            name='KeptProfile',
+            fields=[
+                ('key', segment_fallback.models.MessageIdField(max_length=66, primary_key=True, serialize=False)),
+                ('text', models.TextField(help_text='JSON, of ASCII characters.')),
+                ('version', models.PositiveBigIntegerField(help_text='How often it was written.')),
+                ('expires', models.BigIntegerField(db_index=True, help_text='Milliseconds since 1970 (UTC).')),
+            ],
+        ),
+        migrations.CreateModel(
             name='Lease',
             fields=[
                 ('part', models.SmallIntegerField(primary_key=True, serialize=False)),
@@ -114,5 +123,20 @@ class Migration(migrations.Migration):
             options={
                 'indexes': [models.Index(fields=['part', 'id'], name='segment_part_order')],
             },
+        ),
+        migrations.CreateModel(
+            name='Dashboard',
+            fields=[
+            ],
+            options={
+                'verbose_name': 'dashboard',
+                'verbose_name_plural': 'dashboard',
+                'permissions': [('manage_dead_letters', 'Can replay and delete dead letters')],
+                'proxy': True,
+                'default_permissions': ('view',),
+                'indexes': [],
+                'constraints': [],
+            },
+            bases=('segment_fallback.outcomecount',),
         ),
     ]

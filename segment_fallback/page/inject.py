@@ -22,8 +22,9 @@ from django.utils.cache import get_conditional_response
 from django.utils.text import compress_string
 
 from segment_fallback.conf import get_settings, get_source
+from segment_fallback.log import log_fields
 from segment_fallback.names import endpoint_names
-from segment_fallback.page.snippet import base, csp_nonce, render
+from segment_fallback.page.snippet import base, csp_nonce, render, variations_of
 from segment_fallback.page.token import Page
 
 logger = logging.getLogger("segment_fallback")
@@ -83,7 +84,7 @@ def inject(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBase
     try:
         return _inject(request, response)
     except Exception:  # tracking never breaks a page
-        logger.exception("a page could not be given the snippet")
+        logger.exception("a page could not be given the snippet", extra=log_fields("inject_failed"))
         return response
 
 
@@ -133,7 +134,7 @@ def _inject(request: HttpRequest, response: HttpResponseBase) -> HttpResponseBas
 
 
 def _snippet(request: HttpRequest, response: HttpResponseBase) -> str:
-    return render(Page(request.path), nonce=_nonce(request, response))
+    return render(Page(request.path), nonce=_nonce(request, response), seen=variations_of(request))
 
 
 def _nonce(request: HttpRequest, response: HttpResponseBase) -> str | None:
@@ -242,6 +243,7 @@ def _leave_packed(encoding: str, *, streaming: bool) -> None:
         "INJECT leaves %s alone that come with Content-Encoding %.40r: place what packs them before SegmentMiddleware",
         kind,
         encoding,
+        extra=log_fields("inject_impossible", encoding=encoding[:40]),
     )
 
 

@@ -22,16 +22,22 @@ from segment_fallback.page.token import Page, sign
 _SCRIPT_ESCAPES = {ord("<"): "\\u003C", ord(">"): "\\u003E", ord("&"): "\\u0026"}
 
 
-def render(page: Page, *, nonce: str | None = None, noscript: bool = True) -> SafeString:
+def render(
+    page: Page, *, nonce: str | None = None, noscript: bool = True, seen: Mapping[str, str] | None = None
+) -> SafeString:
     """The snippet of a page: the page's script, and the pixel for browsers that run none.
 
-    ``nonce`` is that of the response's Content-Security-Policy. Raises InvalidMessage for a property that has no
-    form in JSON, and ValueError for an unknown source, or a description of the page too long for its token.
+    ``nonce`` is that of the response's Content-Security-Policy; ``seen`` says which variations the page shows, by
+    experiment. Raises InvalidMessage for a property that has no form in JSON, and ValueError for an unknown source, or
+    a description of the page too long for its token.
     """
     settings = get_settings()
     page = replace(page, properties=normalise(page.properties))
     token = sign(page)
     config = configuration(page, token)
+    if settings.varies:
+        ask = reverse("segment_fallback:variations", args=[endpoint_names()[0]])
+        config |= {"ask": ask, "seen": dict(seen or {})}
     nonce_attribute = format_html(' nonce="{}"', nonce) if nonce else ""
     if settings.EXTERNAL_SCRIPT:
         url = reverse("segment_fallback:page_script", args=[endpoint_names()[0], script.digest(settings)])
@@ -52,6 +58,11 @@ def csp_nonce(request: HttpRequest) -> str | None:
         if nonce is not None:
             return str(nonce)
     return None
+
+
+def variations_of(request: HttpRequest) -> Mapping[str, str]:
+    """The variations that the page shows, by experiment."""
+    return getattr(getattr(request, "segment", None), "variations", {})
 
 
 def render_noscript(token: str) -> SafeString:

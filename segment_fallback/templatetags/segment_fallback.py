@@ -14,7 +14,8 @@ from django.template import Context, TemplateSyntaxError
 from django.utils.safestring import SafeString
 
 from segment_fallback.conf import DEFAULT_SOURCE, get_settings
-from segment_fallback.page.snippet import csp_nonce, render
+from segment_fallback.log import log_fields
+from segment_fallback.page.snippet import csp_nonce, render, variations_of
 from segment_fallback.page.token import Page
 
 register = template.Library()
@@ -52,7 +53,7 @@ def segment_snippet(
     except Exception as error:  # tracking never breaks a page: not by URLs that are not mounted either
         if django_settings.DEBUG:
             raise TemplateSyntaxError(f"segment_snippet: {error}") from error
-        logger.exception("segment_snippet: nothing was rendered")
+        logger.exception("segment_snippet: nothing was rendered", extra=log_fields("render_failed"))
         return ""
 
 
@@ -62,4 +63,18 @@ def _render(context: Context, described: Page, *, noscript: bool) -> SafeString:
         raise ValueError("the template has no request: render it with one, as render(request, …) does")
     if described.category and not described.name:
         raise ValueError("a category needs a name: analytics.js would take it for the name")
-    return render(replace(described, path=request.path), nonce=csp_nonce(request), noscript=noscript)
+    page = replace(described, path=request.path)
+    return render(page, nonce=csp_nonce(request), noscript=noscript, seen=variations_of(request))
+
+
+@register.simple_tag(takes_context=True)
+def segment_variation(context: Context, experiment: str | None = None) -> str:
+    """Which variation of the page its visitor gets: ``{% segment_variation as variation %}``, or as a text.
+
+    ``experiment`` says of which, where a page takes part in several; by default of the last that was decided. Empty
+    where the page has none.
+    """
+    visitor = getattr(getattr(context, "request", None) or context.get("request"), "segment", None)
+    if experiment is None:
+        return getattr(visitor, "variation", None) or ""
+    return str(getattr(visitor, "variations", {}).get(experiment, ""))

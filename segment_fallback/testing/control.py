@@ -6,6 +6,8 @@
     POST   /_local/answer            the fields of an Answer and the arguments of `answer_with`:
                                      {"status": 429, "headers": {"Retry-After": "2"}, "times": 3}
     DELETE /_local/answer            answer normally again
+    POST   /_local/audience          {"url", "secret", "user_id", "audience", "member": bool}: tell the webhook at the
+                                     url that the user has entered or left the audience; {"status"} of its answer
 
 A browser page may only GET, and only from the same origin: no other site may read or steer what runs on a
 developer's machine.
@@ -15,10 +17,12 @@ from __future__ import annotations
 
 import json
 from email.message import Message
+from http.client import HTTPException
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs
 
 from segment_fallback.testing.answers import Answer, as_json, refusal
+from segment_fallback.testing.webhook import tell_audience
 
 if TYPE_CHECKING:
     from segment_fallback.testing.receiver import LocalSegment
@@ -50,8 +54,13 @@ def answer(segment: LocalSegment, method: str, target: str, headers: Message, bo
             _instruct(segment, body)
         elif (method, path) == ("DELETE", "/_local/answer"):
             segment.answer_normally()
+        elif (method, path) == ("POST", "/_local/audience"):
+            return as_json({"status": _tell(body)})
         else:
-            return refusal(404, "there are GET and DELETE /_local/messages, POST and DELETE /_local/answer")
+            known = "GET and DELETE /_local/messages, POST and DELETE /_local/answer, POST /_local/audience"
+            return refusal(404, f"there are {known}")
+    except (OSError, HTTPException) as error:
+        return refusal(502, f"the webhook does not answer: {error}")
     except ValueError as error:
         return refusal(400, str(error))
     return as_json({"success": True})
@@ -75,6 +84,20 @@ def _messages(segment: LocalSegment, query: str) -> dict[str, Any]:
             for received in messages[since:]
         ],
     }
+
+
+def _tell(body: bytes) -> int:
+    match json.loads(body):
+        case {
+            "url": str(url),
+            "secret": str(secret),
+            "user_id": str(user_id),
+            "audience": str(audience),
+            "member": bool(member),
+            **more,
+        } if not more:
+            return tell_audience(url, secret, user_id, audience, member=member)
+    raise ValueError("expected a JSON object of url, secret, user_id, audience and member")
 
 
 def _instruct(segment: LocalSegment, body: bytes) -> None:

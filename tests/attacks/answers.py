@@ -104,7 +104,7 @@ class Site:
         keys = {**django_settings.SEGMENT_FALLBACK, **(settings or {})}
         with override_settings(SEGMENT_FALLBACK=keys, MIDDLEWARE=list(self.middleware)):
             for hit in hits:
-                response = request(self.client, hit, self.session if endpoint.kind != "hook" else "")
+                response = request(self.client, hit, self.session if endpoint.kind not in ("hook", "profiles") else "")
         for asked in self.segment.requests:
             assert {name.lower() for name in asked.headers} <= UPSTREAM_HEADERS
         return Seen(
@@ -244,4 +244,5 @@ _REFUSALS: dict[str, Callable[[str], tuple[int, bytes]]] = {
     "file": _file,
     "settings": _file,
     "hook": _webhook,
+    "profiles": _webhook,
 }

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from tests.attacks.answers import Check
+from tests.attacks.answers import Check, Seen
 from tests.attacks.endpoints import Endpoint, Hit
 
 
@@ -79,6 +79,44 @@ Answer = str | Check
 """SAME, TAKEN, the reason of a refusal, or what is compared with the good request."""
 
 
+def counted(**outcomes: int) -> Check:
+    """Answered as the good request is, and counted so."""
+
+    def check(seen: Seen, good: Seen) -> None:
+        assert seen.without("counted") == good.without("counted")
+        assert seen.counted == outcomes
+
+    return check
+
+
+FLOODED = counted(accepted=3)
+"""Nobody's rate is limited who has the secret."""
+UNTOLD = counted(not_a_profile=1)
+
+OF_PROFILES: dict[str, Answer] = {
+    "the same request again": counted(accepted=2),
+    "hits without end": FLOODED,
+    "hits without end, each of another visitor": FLOODED,
+    "hits without end, each with another X-Forwarded-For": FLOODED,
+    "hits without end, from the addresses of one subscriber": FLOODED,
+    "a flood that shuts out whoever has an address of IPv4": FLOODED,
+    "ids by which profiles merge, and an address, in the context": UNTOLD,
+    "merging the visitor with somebody else": UNTOLD,
+    "a type that there is not": UNTOLD,
+    "a length that is no number": "signature",
+    "NaN": "malformed",
+    "Infinity": "malformed",
+    "a mark of byte order": "malformed",
+    "UTF-16": "malformed",
+    "an object for an id": "malformed",
+    "a signature by SHA-1": SAME,  # the one that Segment makes
+    # Nothing of the properties is read:
+    "a property nested 25 deep": SAME,
+    "a number of 5,000 digits": SAME,
+}
+"""The answers of the webhook of profiles, as far as they are not those of any webhook."""
+
+
 @dataclass(frozen=True)
 class Attack:
     """One attack. ``answers``: the documented ones by endpoint, else by its kind; the others' is ``otherwise``."""
@@ -97,8 +135,14 @@ class Attack:
         return self.row in (Row.PATH, Row.CACHE, Row.IDENTITY)
 
     def answer(self, endpoint: Endpoint) -> Answer:
+        if endpoint.kind == "profiles" and self.name in OF_PROFILES:
+            return OF_PROFILES[self.name]
         if callable(self.answers):
             return self.answers(endpoint)
+        if endpoint.kind == "profiles":
+            # It is judged as the other webhook is, but keeps a profile where that keeps an event.
+            by_hook = self.answers.get("hook", self.otherwise)
+            return by_hook if isinstance(by_hook, str) and by_hook != TAKEN else SAME
         by_kind = self.answers.get(endpoint.kind, self.otherwise)
         return self.answers.get(endpoint.name, by_kind)
 

@@ -64,6 +64,8 @@ class Hit:
     """In place of ``content``."""
     content_type: str = ""
     signature: str | None = None
+    algorithm: str = "sha256"
+    """Of the signature."""
 
     def __post_init__(self) -> None:
         self.options = self.options or self.event
@@ -88,11 +90,11 @@ class Endpoint:
     @property
     def counts(self) -> bool:
         """Whether each refusal is counted."""
-        return self.kind in ("pixel", "noscript", "events", "server", "metrics", "calls")
+        return self.kind in ("pixel", "noscript", "events", "server", "metrics", "calls", "profiles")
 
     @property
     def takes_json(self) -> bool:
-        return self.kind in ("events", "server", "calls", "hook")
+        return self.kind in ("events", "server", "calls", "hook", "profiles")
 
     def __str__(self) -> str:
         return self.name
@@ -177,11 +179,32 @@ def _hook() -> Hit:
     return hit
 
 
+def _profile_hook() -> Hit:
+    personas = {"computation_class": "audience", "computation_key": "vip"}
+    content = {
+        "type": "identify",
+        "userId": "7",
+        "timestamp": "2026-01-01T00:00:00Z",
+        "context": {"personas": personas},
+        "traits": {"vip": True},
+        "properties": {},
+    }
+    hit = Hit(
+        lambda hit: reverse("segment_fallback:profile_webhook", args=[own_name()]),
+        "POST",
+        content=content,
+        event=content,
+        content_type="application/json",
+    )
+    hit.headers, hit.cookies, hit.algorithm = {"user-agent": "Segment.io/1.0"}, {}, "sha1"
+    return hit
+
+
 def sign(hit: Hit) -> str:
     """As the sender of the webhook does: whatever the body is by now."""
     if hit.signature is not None:
         return hit.signature
-    return hmac.new(WEBHOOK_SECRET.encode(), hit.packed(), "sha256").hexdigest()
+    return hmac.new(WEBHOOK_SECRET.encode(), hit.packed(), hit.algorithm).hexdigest()
 
 
 def _own(name: str, *, post: bool = False) -> Callable[[], Hit]:
@@ -232,6 +255,7 @@ ENDPOINTS = [
     Endpoint("calls", f"{_NAME}/q", "calls", _calls, POST),
     Endpoint("who am I", f"{_NAME}/w", "who", _own("who_am_i"), ("GET",)),
     Endpoint("reset", f"{_NAME}/r", "reset", _own("reset", post=True), POST),
+    Endpoint("variations", f"{_NAME}/v", "who", _own("variations", post=True), POST),
     Endpoint("page's script", f"{_NAME}/f/<slug:digest>", "page's script", _file(_script_file), GET),
     Endpoint("analytics.js", f"{_NAME}/c/<slug:key>", "file", _file(_keyed(script_url)), GET),
     Endpoint("bundle", f"{_NAME}/c/b/<str:file>", "file", _file(lambda hit: bundle_url()), GET),
@@ -258,6 +282,7 @@ ENDPOINTS = [
         _file(_long("cdn_integration", INTEGRATION)),
         GET,
     ),
+    Endpoint("webhook of profiles", f"{_NAME}/h", "profiles", _profile_hook, POST),
     Endpoint("webhook", "hooks/paid", "hook", _hook, POST),
 ]
 

@@ -110,6 +110,8 @@ def mapped_addresses(hit: Hit) -> None:
 
 def flood(name: str, change: Any, check: Check = limited) -> Attack:
     answers = each((*PIXELS, "events", "calls"), check)
+    if check is limited:
+        answers["variations"] = "rate"
     return Attack(name, Row.FLOOD, change, answers, otherwise=not_limited, times=3, settings={"RATE_LIMIT": 1})
 
 
@@ -156,6 +158,12 @@ def adopted(seen: Seen, good: Seen) -> None:
     it is signed as a client's word (test_identity.py), for which the server shows nothing."""
     assert (seen.status, seen.counted) == (good.status, good.counted)
     assert [(event["anonymousId"], event["userId"]) for event in seen.kept] == [(VICTIM, str(USER_ID))]
+    assert seen.cookies == {id_cookies()[0]}
+
+
+def adopted_by_cookie(seen: Seen, good: Seen) -> None:
+    """The same, where there is no event: no profile is looked up by it."""
+    assert (seen.status, seen.body, seen.kept) == (good.status, good.body, [])
     assert seen.cookies == {id_cookies()[0]}
 
 
@@ -252,9 +260,10 @@ IDENTITIES = [
     id_cookie("a page's token as an id's cookie", lambda: token.sign(token.Page(f"/{VICTIM}")).replace("=", "")),
     Attack("the cookies of an id with their names swapped", Row.IDENTITY, swapped, otherwise=is_not_the_victim),
     Attack("another visitor's id in the cookie of analytics.js", Row.IDENTITY, cookie("ajs_anonymous_id", VICTIM),
-           each((*PIXELS, "events", "calls"), adopted)),
+           each((*PIXELS, "events", "calls"), adopted, variations=adopted_by_cookie)),
     Attack("a session's cookie that is made up", Row.IDENTITY, another_session,
-           each((*PIXELS, "events", "calls"), signed_out, who=knows_nobody), otherwise=same_answer),
+           each((*PIXELS, "events", "calls"), signed_out, who=knows_nobody, variations=same_answer),
+           otherwise=same_answer),
     Attack("analytics.js's own cookies of a user", Row.IDENTITY,
            every(cookie("ajs_user_id", VICTIM), cookie("ajs_group_id", VICTIM))),
     Attack("ids in the link", Row.IDENTITY, query(f"ajs_uid={VICTIM}&ajs_aid={VICTIM}&userId={VICTIM}&uid={VICTIM}")),

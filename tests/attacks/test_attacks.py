@@ -17,6 +17,7 @@ from tests.attacks import hostile_bodies, hostile_people, hostile_senders, hosti
 from tests.attacks.answers import CANARY, Log, Seen, Site, check_refused, sign_in, sign_out
 from tests.attacks.attack import SAME, TAKEN, Attack, Row
 from tests.attacks.endpoints import ENDPOINTS, Endpoint, Hit, routes, session_cookie
+from tests.attacks.urls import WEBHOOK_SECRET
 from tests.intake.posts import WRITE_KEY
 
 pytestmark = pytest.mark.django_db
@@ -62,7 +63,11 @@ def shared(request: pytest.FixtureRequest, segment: LocalSegment, session: str) 
         "SPOOL": "spool",
         "FIRST_PARTY": True,
         "IDENTIFY": True,
+        "VARIATIONS": "edge",
         "CDN_HOST": segment.url,
+        "PROFILES": {"BACKEND": "segment_fallback.profiles.database.DatabaseProfiles"},
+        "PROFILE_SECRETS": [WEBHOOK_SECRET],
+        "PROFILE_TTL": 100 * 365 * 86_400,
     }
     with override_settings(ROOT_URLCONF="tests.attacks.urls", SEGMENT_FALLBACK=ours):
         site = Site(segment, WAYS[request.param], Log(), session)
@@ -131,9 +136,9 @@ def check_nothing_leaks(seen: Seen) -> None:
 def test_good_request_does_what_it_is_there_for(site: Site, endpoint: Endpoint) -> None:
     seen = site.good(endpoint, cold=True)
     assert seen.status == (204 if endpoint.name in ("calls", "reset", "webhook") else 200)
-    is_event = endpoint.counts and endpoint.kind != "metrics"
+    is_event = endpoint.counts and endpoint.kind not in ("metrics", "profiles")
     assert len(seen.kept) == (is_event or endpoint.kind == "hook")
-    assert seen.counted == ({"accepted": 1} if is_event else {})
+    assert seen.counted == ({"accepted": 1} if is_event or endpoint.kind == "profiles" else {})
     assert len(seen.upstream) == (endpoint.kind in ("file", "settings"))
     assert bool(seen.cookies) == (endpoint.kind == "reset")
 
@@ -158,7 +163,7 @@ def test_attack_changes_the_request_to_every_endpoint() -> None:
             if attack.times == 1 and parts(hit) == parts(good):
                 assert attack.answer(endpoint) == SAME, f"{attack}: {endpoint}"
                 unchanged += 1
-    assert unchanged <= len(ENDPOINTS) + 4
+    assert unchanged <= len(ENDPOINTS) + 6
 
 
 def parts(hit: Hit) -> tuple[object, ...]:

@@ -186,7 +186,7 @@ def site(
             requests.append(
                 Request(origin + reverse(f"segment_fallback:{pattern}", mounted(mount), kwargs=kwargs), page)
             )
-        return requests, [name, names.hint_cookie()]
+        return requests, [name, names.hint_cookie(), names.variation_cookie("home")]
 
 
 def sites(number: int, seed: int, *, of_pages: bool = False) -> tuple[list[Request], list[str]]:
@@ -209,6 +209,8 @@ COOKIES: Mapping[str, str] = {
     "django_settings.SESSION_COOKIE_NAME": django_settings.SESSION_COOKIE_NAME,
     "config.c": "derived, by `site`",
     "config.hint": "derived, by `site`",
+    "experiment.cookie": "derived, by `site`",
+    "self.cookie": "derived, by `site`",
     "consent['COOKIE']": "the site's own",
     "n": "the site's own",  # the same
 }

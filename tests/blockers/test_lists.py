@@ -57,7 +57,7 @@ def folder() -> Path:
 def answer(folder: Path) -> Answer:
     """What the lists say of everything of ours on many sites, and of what they are known to block."""
     requests, cookies = ours.sites(SITES, SEED)
-    assert len(cookies) == len(set(cookies)) == 2 * SITES
+    assert len(cookies) == len(set(cookies)) == 3 * SITES
     assert len(requests) == SITES * len(urls.urlpatterns)
     controls = [Request(url, "http://localhost:8000/" if "localhost" in url else f"{SHOP}/") for url in BAD]
     return ask(folder, [*requests, *controls], [*cookies, *ours.fixed_cookies()])

@@ -172,7 +172,9 @@ def units(buffer: DynamoDBBuffer) -> Callable[[], float]:
     return units
 
 
-def test_event_of_a_kilobyte_costs_two_writes_and_its_batch_one(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
+def test_event_of_a_kilobyte_costs_two_writes_and_its_batch_one(
+    buffer: DynamoDBBuffer, units: Callable[[], float]
+) -> None:
     buffer.put([event("x" * 32, size=900)])
     assert units() == 1
     with claimed(buffer) as claim:

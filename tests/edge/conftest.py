@@ -10,8 +10,9 @@ from segment_fallback.testing import LocalSegment
 from tests.databases import database
 from tests.e2e.conftest import browser, chromium, missing, playwright
 from tests.edge.servers import EDGES, Edge, running
+from tests.edge.varied import varied
 
-__all__ = ["browser", "chromium", "playwright"]
+__all__ = ["browser", "chromium", "playwright", "varied"]
 
 
 @pytest.fixture(scope="package")

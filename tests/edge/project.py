@@ -17,8 +17,12 @@ from django.contrib.sessions.backends.db import SessionStore as DatabaseSessions
 from django.http import HttpRequest, HttpResponse
 from django.template import engines
 from django.urls import include, path, re_path
-from django.views.decorators.cache import cache_control
+from django.views.decorators.cache import cache_control, never_cache
 from django.views.decorators.csrf import csrf_exempt
+
+from segment_fallback.profiles.lookup import profile_of
+from segment_fallback.profiles.store import Profile
+from segment_fallback.profiles.variations import variation
 
 BASE_DIR = Path(os.environ["EDGE_DIR"])
 SECRET_KEY = "tests"  # that of the tests, which derive the endpoints' names from it
@@ -98,6 +102,30 @@ def shop(request: HttpRequest, page: str) -> HttpResponse:
     return HttpResponse(engines["django"].from_string(PAGE).render({}, request))
 
 
+def choose(profile: Profile) -> str:
+    return str(profile.traits["plan"])
+
+
+@cache_control(public=True, max_age=0, s_maxage=60)
+@variation(choose, ["regular", "gold", "student"])
+def sale(request: HttpRequest, page: str) -> HttpResponse:
+    """A page of three variations."""
+    html = PAGE.replace("{{ request.get_full_path }}", "Sale: {% segment_variation %}.")
+    return HttpResponse(engines["django"].from_string(html).render({}, request))
+
+
+@cache_control(public=True, max_age=60)
+def with_fragment(request: HttpRequest, page: str) -> HttpResponse:
+    """A page for all, and a corner of it for each."""
+    return HttpResponse('<p hx-get="/accounts/greeting/" hx-trigger="load">Welcome.</p>')
+
+
+@never_cache
+def greeting(request: HttpRequest) -> HttpResponse:
+    profile = profile_of(request)
+    return HttpResponse(str(profile.traits["email"]) if profile else "a stranger")
+
+
 @cache_control(public=True, max_age=1)
 def brief(request: HttpRequest) -> HttpResponse:
     return HttpResponse("a page of the last second")
@@ -136,7 +164,10 @@ def silent(request: HttpRequest) -> HttpResponse:
 urlpatterns = [
     path("shop/<slug:page>/", shop),
     re_path(r"^shop/odd/\?", other),
+    path("sale/<slug:page>/", sale),
     path("brief/", brief),
+    path("fragments/<slug:page>/", with_fragment),
+    path("accounts/greeting/", greeting),
     path("accounts/sign-in/", sign_in),
     path("accounts/", account),
     path("careless/", careless),

@@ -124,6 +124,10 @@ def running(kind: str, directory: Path, alias: str, settings: Mapping[str, Any])
     }
     gunicorn = [sys.executable, "-m", "gunicorn", "--no-control-socket", "--threads", "16"]
     log = directory / "log"
+    if settings.get("VARIATIONS") == "edge":
+        printer = [sys.executable, "-m", "django", "segment_variations", f"--{kind}", "--only", "^/sale/[^/]*/$"]
+        printed = subprocess.run(printer, env={**os.environ, **environment}, capture_output=True, text=True, check=True)
+        (directory / "variations").write_text(printed.stdout)
     with contextlib.ExitStack() as stack:
         port = stack.enter_context(EDGES[kind](directory, origin))
         command = [*gunicorn, "--bind", f"127.0.0.1:{origin}", "tests.edge.wsgi"]
@@ -148,7 +152,9 @@ def varnish(directory: Path, origin: int) -> Iterator[int]:
         missing("no Varnish: apt-get install varnish")
     port = free_port()
     vcl = directory / "varnish.vcl"
-    vcl.write_text(replaced("varnish.vcl", {'.port = "8000";': f'.port = "{origin}";'}))
+    printed = directory / "variations"
+    include = f'vcl 4.1;\ninclude "{printed}";\n' if printed.exists() else "vcl 4.1;\n"
+    vcl.write_text(replaced("varnish.vcl", {'.port = "8000";': f'.port = "{origin}";', "vcl 4.1;\n": include}))
     # Its workers would run as Debian's user for them, who may not look into this directory.
     quiet = ["-j", "none", "-F", "-p", "vsl_space=1M", "-s", "malloc,20m"]
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as workdir:
@@ -165,6 +171,9 @@ def nginx(directory: Path, origin: int) -> Iterator[int]:
         "listen 8080;": f"listen 127.0.0.1:{port};",
         "/var/lib/nginx/django ": f"{directory}/cache ",
     }
+    printed = directory / "variations"
+    if printed.exists():
+        own['map "" $segment_variations { default ""; }'] = printed.read_text()
     with running_nginx(directory, replaced("nginx.conf", own)):
         yield port
 

@@ -16,9 +16,10 @@ from example_project import arrivals
 from example_project import settings as example
 from example_project.catalogue import PIECES
 from example_project.switches import COOKIE, SWITCHES
+from segment_fallback.profiles.variations import registry
 from segment_fallback.testing import LocalSegment
 
-PAGES = ["/", "/kiln/", *(f"/pieces/{slug}/" for slug in PIECES)]
+PAGES = ["/", "/kiln/", "/offers/", *(f"/pieces/{slug}/" for slug in PIECES)]
 SETTINGS = [
     "ALLOWED_HOSTS",
     "INSTALLED_APPS",
@@ -41,6 +42,9 @@ def site(settings: Settings, segment: LocalSegment, monkeypatch: pytest.MonkeyPa
         setattr(settings, name, getattr(example, name))
     settings.SEGMENT_FALLBACK = {**example.SEGMENT_FALLBACK, "OUTCOME_INTERVAL": 0}
     monkeypatch.setattr(arrivals, "LOCAL_SEGMENT", segment.url)
+    # What the example declares is not other tests'.
+    monkeypatch.setattr(registry, "_experiments", {})
+    monkeypatch.setattr(registry, "by_path", {})
     return Client(headers={"host": "127.0.0.1:8000"})
 
 

@@ -16,10 +16,10 @@ def touch() -> None:
     from django.db import connections
 
     from segment_fallback.buffers.accept import accept, acceptance
-    from segment_fallback.intake.outcome import Outcome
-    from segment_fallback.intake.tally import tally
     from segment_fallback.intake.verify import limiter
     from segment_fallback.message import Message, Way
+    from segment_fallback.outcome import Outcome
+    from segment_fallback.tally import tally
 
     accept([Message("before-the-fork", b"{}")])
     acceptance.spool.put([Message("before-the-fork-too", b"{}")])

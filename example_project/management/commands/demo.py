@@ -18,6 +18,7 @@ from django.contrib.auth.models import User
 from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
+from example_project import edge
 from example_project.celery import app as celery
 from example_project.settings import BASE_DIR, BUFFER, VAR
 
@@ -33,6 +34,8 @@ Open both side by side, and walk around in the shop. Then
   - block the Tracking API only: the pixel again. Allow it again and open another page: what analytics.js had kept
     arrives too, has the same messageId, and is dropped
   - switch JavaScript off: page views arrive by the image in <noscript>
+  - open {shop}/offers/, enter an audience at {shop}/audience/, and see the offers change; with --varnish
+    an edge cache is in front, which keeps a copy of them for each audience: X-Cache in the answer says HIT
   - use a blocker of your own, or read what each process says in {logs}
 Ctrl-C stops everything.
 """
@@ -44,13 +47,15 @@ class Command(BaseCommand):
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("--port", type=int, default=8000, help="of the shop (default: 8000)")
         parser.add_argument("--segment-port", type=int, default=8001, help="of the local Segment (default: 8001)")
+        parser.add_argument("--varnish", action="store_true", help="put Varnish in front, with docs/edge/varnish.vcl")
+        parser.add_argument("--origin-port", type=int, default=8002, help="of Django behind Varnish (default: 8002)")
 
     def handle(self, *args: Any, **options: Any) -> None:
         self._told_to_stop = False
         signals = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {number: signal.signal(number, self._on_signal) for number in signals}
         try:
-            self._run(options["port"], options["segment_port"])
+            self._run(options["port"], options["segment_port"], options["origin_port"] if options["varnish"] else None)
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
@@ -58,20 +63,27 @@ class Command(BaseCommand):
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self._told_to_stop = True
 
-    def _run(self, port: int, segment_port: int) -> None:
+    def _run(self, port: int, segment_port: int, origin_port: int | None) -> None:
         shop, segment = f"http://{HOST}:{port}", f"http://{HOST}:{segment_port}"
         check_port(port, "--port")
         check_port(segment_port, "--segment-port")
         if port == segment_port:
             raise CommandError("--port and --segment-port must differ.")
+        environment = {**os.environ, "EXAMPLE_SEGMENT_URL": segment, "PYTHONUNBUFFERED": "1"}
+        if origin_port is not None:
+            check_port(origin_port, "--origin-port")
+            environment["EXAMPLE_PROXIES"] = "1"
+        varnish = [] if origin_port is None else edge.varnish(VAR, HOST, port, origin_port)
         self._prepare()
         python = [sys.executable, "-m"]
         app = [*python, "celery", "--app", "example_project"]
         alone = ["--pool", "solo", "--without-gossip", "--without-mingle", "--without-heartbeat"]
-        children = Children(VAR, {**os.environ, "EXAMPLE_SEGMENT_URL": segment, "PYTHONUNBUFFERED": "1"})
+        children = Children(VAR, environment)
         try:
             children.start("segment", *python, "segment_fallback.testing", "--port", str(segment_port))
-            children.start("shop", *python, "django", "runserver", "--noreload", f"{HOST}:{port}")
+            children.start("shop", *python, "django", "runserver", "--noreload", f"{HOST}:{origin_port or port}")
+            if varnish:
+                children.start("varnish", *varnish)
             children.start("worker", *app, "worker", "--loglevel", "INFO", *alone)
             children.start("beat", *app, "beat", "--loglevel", "INFO")
             deadline = time.monotonic() + START_SECONDS
@@ -109,7 +121,7 @@ class Command(BaseCommand):
             self.stdout.write(
                 "\nanalytics.js is not here, so page views can only arrive by the pixel: `npm ci` installs it."
             )
-        self.stdout.write(TRY.format(logs=VAR / "*.log"))
+        self.stdout.write(TRY.format(shop=shop, logs=VAR / "*.log"))
         self.stdout.flush()
 
 

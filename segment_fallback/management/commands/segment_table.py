@@ -1,4 +1,4 @@
-"""Makes, shows and explains the tables of a DynamoDBBuffer."""
+"""Makes, shows and explains the tables of a DynamoDBBuffer, and that of DynamoDBProfiles."""
 
 from __future__ import annotations
 
@@ -12,10 +12,12 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.base import KEEP_COUNTS
 from segment_fallback.conf import DAY
-from segment_fallback.exceptions import BufferUnavailable, MissingExtra
+from segment_fallback.exceptions import BufferUnavailable, MissingExtra, ProfilesUnavailable
+from segment_fallback.profiles import profiles
 
 if TYPE_CHECKING:
     from segment_fallback.buffers.dynamodb import DynamoDBBuffer
+    from segment_fallback.profiles.dynamodb import DynamoDBProfiles
 
 BACKUP_TRIES = 30
 """How often, once a second, backups are asked of a table that is too new to have them."""
@@ -30,9 +32,14 @@ class Command(BaseCommand):
         what = parser.add_mutually_exclusive_group()
         what.add_argument("--create", action="store_true", help="make what is missing; may be repeated")
         what.add_argument("--policy", action="store_true", help="print the least that the site must be allowed")
-        parser.add_argument("--buffer", metavar="ALIAS", default="default", help="alias in BUFFERS")
+        where = parser.add_mutually_exclusive_group()
+        where.add_argument("--buffer", metavar="ALIAS", default="default", help="alias in BUFFERS")
+        where.add_argument("--profiles", action="store_true", help="the table of PROFILES instead")
 
     def handle(self, *args: Any, **options: Any) -> None:
+        if options["profiles"]:
+            self._handle_profiles(**options)
+            return
         buffer = dynamodb_buffer(options["buffer"])
         try:
             if options["policy"]:
@@ -42,6 +49,29 @@ class Command(BaseCommand):
                 self.stdout.write(line)
         except BufferUnavailable as error:
             raise CommandError(str(error)) from error
+
+    def _handle_profiles(self, **options: Any) -> None:
+        store = dynamodb_profiles()
+        try:
+            if options["policy"]:
+                self.stdout.write(json.dumps(store.policy(), indent=2))
+                return
+            for line in store.create_table() if options["create"] else store.status():
+                self.stdout.write(line)
+        except ProfilesUnavailable as error:
+            raise CommandError(str(error)) from error
+
+
+def dynamodb_profiles() -> DynamoDBProfiles:
+    """The store of profiles. Raises CommandError where it is none of DynamoDB's."""
+    try:
+        store = profiles.store
+        from segment_fallback.profiles.dynamodb import DynamoDBProfiles
+    except (ImproperlyConfigured, MissingExtra) as error:
+        raise CommandError(str(error)) from error
+    if not isinstance(store, DynamoDBProfiles):
+        raise CommandError(f"PROFILES is a {type(store).__name__}, which has no DynamoDB table.")
+    return store
 
 
 def dynamodb_buffer(alias: str) -> DynamoDBBuffer:

@@ -22,6 +22,7 @@ def parts(settings: Settings) -> tuple[str, ...]:
         "eager": settings.EAGER,
         "identify": settings.IDENTIFY,
         "navigation": settings.NAVIGATION,
+        "variations": settings.varies,
     }
     return tuple(name for name, on in wanted.items() if on)
 
