@@ -11,6 +11,7 @@ from django.test import override_settings
 
 from segment_fallback import conf
 from segment_fallback.conf import KEYS, Settings, compile_settings, default_of, get_settings
+from segment_fallback.conf_rules import RULES
 
 
 def problems(**keys: Any) -> list[tuple[str, str]]:
@@ -218,7 +219,7 @@ def test_wrong_value_falls_back_to_its_default_and_is_reported(key: str, value: 
 
 
 def test_wrong_values_have_a_case_for_every_rule() -> None:
-    assert {key for key, _ in WRONG_VALUES} == set(conf.RULES)
+    assert {key for key, _ in WRONG_VALUES} == set(RULES)
 
 
 @pytest.mark.parametrize(

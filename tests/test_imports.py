@@ -16,6 +16,7 @@ import segment_fallback
 PACKAGE = Path(segment_fallback.__file__).parent
 
 LAYERS = [
+    {"conf_rules"},
     {"conf", "exceptions", "log"},
     {"ambient", "counting", "names", "message", "models", "outcome", "plan_schema", "signals", "tracing"},
     {"buffers"},

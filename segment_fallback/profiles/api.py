@@ -29,7 +29,8 @@ from urllib3.exceptions import HTTPError
 
 from segment_fallback import __version__
 from segment_fallback.buffers.base import now_ms
-from segment_fallback.conf import PROFILE_API_NUMBERS, get_settings
+from segment_fallback.conf import get_settings
+from segment_fallback.conf_rules import PROFILE_API_NUMBERS
 from segment_fallback.exceptions import InvalidMessage
 from segment_fallback.log import log_fields
 from segment_fallback.message import normalise
