@@ -18,7 +18,18 @@ PACKAGE = Path(segment_fallback.__file__).parent
 LAYERS = [
     {"conf_rules"},
     {"conf", "exceptions", "log"},
-    {"ambient", "counting", "names", "message", "models", "outcome", "plan_schema", "signals", "tracing"},
+    {
+        "ambient",
+        "counting",
+        "dynamodb_client",
+        "names",
+        "message",
+        "models",
+        "outcome",
+        "plan_schema",
+        "signals",
+        "tracing",
+    },
     {"buffers"},
     {"delivery"},
     {"plan", "status", "tally"},
@@ -47,8 +58,8 @@ SIDEWAYS = {
 """The imports within a layer that DESIGN.md allows."""
 
 ONLY_IN = {
-    "boto3": {"buffers/dynamodb.py"},
-    "botocore": {"buffers/dynamodb.py", "profiles/dynamodb.py"},
+    "boto3": {"dynamodb_client.py"},
+    "botocore": {"dynamodb_client.py", "profiles/dynamodb.py"},
     "celery": {"tasks.py", "doctor/workers.py"},
     "health_check": {"health_check.py"},
     "prometheus_client": {"metrics.py"},

@@ -1,4 +1,4 @@
-"""Messages in DynamoDB: for serverless sites, and for scale. The only module that imports boto3.
+"""Messages in DynamoDB: for serverless sites, and for scale.
 
 Two tables, made by ``manage.py segment_table --create``, so that a flush reads nothing but messages:
 
@@ -17,14 +17,9 @@ from __future__ import annotations
 
 import functools
 import logging
-import random
-import re
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, TypeVar
-from urllib.parse import urlsplit
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from django.core import checks
 
@@ -42,33 +37,20 @@ from segment_fallback.buffers.base import (
     one_line,
     unsent,
 )
-from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim, Item, lease_key, lease_state, waiting
+from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim, lease_key, lease_state, waiting
 from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.conf import DEFAULT_SOURCE
-from segment_fallback.exceptions import BufferUnavailable, MissingExtra
+from segment_fallback.dynamodb_client import ADVICE, BATCH, DynamoDB, Item, pauses
+from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.log import log_fields
 from segment_fallback.message import Message, Way
 
-try:
-    import boto3
-    from botocore.config import Config
-    from botocore.exceptions import BotoCoreError, ClientError
-except ImportError as error:
-    raise MissingExtra("DynamoDBBuffer", "dynamodb") from error
-
 if TYPE_CHECKING:
-    from mypy_boto3_dynamodb import DynamoDBClient
-    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef, WriteRequestTypeDef
+    from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, BatchStatementRequestTypeDef
 
 logger = logging.getLogger("segment_fallback")
 
-Answer = TypeVar("Answer", bound=Mapping[str, Any])
-
-BATCH = 25
-"""Items in one BatchWriteItem, and statements in one BatchExecuteStatement: DynamoDB's limit."""
-READ_AT_ONCE = 100
-"""Keys in one BatchGetItem: DynamoDB's limit."""
 WRITERS = 4
 """Puts that may be under way at once in a process before others join: so many keep a processor busy, at some 5 ms an
 answer and 1 ms of work each, and fewer threads than these never wait for one another."""
@@ -78,57 +60,16 @@ PUT_TRIES = 4
 """How often a joined put is tried where DynamoDB throttles. A third of a second in all: visitors wait."""
 SINGLY = 300.0
 """Seconds for which no put is joined where PartiQL is not to be had, or does not do what it should."""
-NO_CREDENTIALS = 30.0
-"""Seconds for which a client without usable credentials is kept: the search for them may itself be slow."""
-
-# A visitor waits for a put: what does not answer by then goes to the spool.
-CONFIG = Config(
-    connect_timeout=1,
-    read_timeout=3,
-    retries={"mode": "standard", "total_max_attempts": 2},
-    max_pool_connections=50,
-    tcp_keepalive=True,
-    user_agent_extra="django-segment-fallback",
-)
 
 IS_NEW = "attribute_not_exists(messageId)"
 IS_NEW_OR_PROVISIONAL = f"{IS_NEW} OR provisional = :true"
 
-_MISSING = "it or its state table does not exist: run manage.py segment_table --create"
-_NOT_ALLOWED = "not allowed: manage.py segment_table --policy prints the IAM policy that is needed"
-_CREDENTIALS = "no usable credentials: give the process a role, or set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"
-_THROTTLED = "throttled: make the tables on demand, or raise their capacity or the account's quota"
-_UNREACHABLE = "no answer: check region, endpoint_url and the network's way there"
-ADVICE = {
-    "ResourceNotFoundException": _MISSING,
-    "AccessDeniedException": _NOT_ALLOWED,
-    "ProvisionedThroughputExceededException": _THROTTLED,
-    "ThrottlingException": _THROTTLED,
-    "RequestLimitExceeded": _THROTTLED,
-    "UnrecognizedClientException": _CREDENTIALS,
-    "InvalidSignatureException": _CREDENTIALS,
-    "ExpiredTokenException": _CREDENTIALS,
-    "NoCredentialsError": _CREDENTIALS,
-    "PartialCredentialsError": _CREDENTIALS,
-    "CredentialRetrievalError": _CREDENTIALS,
-    "ResourceNotFound": _MISSING,
-    "AccessDenied": _NOT_ALLOWED,
-    "ProvisionedThroughputExceeded": _THROTTLED,
-    "ThrottlingError": _THROTTLED,
-    "NoRegionError": "no region: write the option 'region', or set AWS_DEFAULT_REGION",
-    "ConnectionError": _UNREACHABLE,
-    "HTTPClientError": _UNREACHABLE,
-}
-"""What to do, by DynamoDB's error code, that of a request or of a statement, or the class of botocore's error."""
 
-
-class DynamoDBBuffer(Buffer):
+class DynamoDBBuffer(DynamoDB, Buffer):
     """Messages in a DynamoDB table.
 
     ``table``: its name; that of the state table is ``<table>-state``. ``parts``: how many flushers may work at
-    once; it may be changed at any time. ``region``, ``endpoint_url``: as boto3 finds them, by default.
-    ``client``: further arguments of boto3's ``Session.client()``, such as ``aws_access_key_id``; its ``config``
-    wins over ours.
+    once; it may be changed at any time. ``region``, ``endpoint_url``, ``client``: as DynamoDB takes them.
     """
 
     counting_costs = True
@@ -142,34 +83,13 @@ class DynamoDBBuffer(Buffer):
         endpoint_url: str | None = None,
         client: Mapping[str, Any] | None = None,
     ) -> None:
-        if not re.fullmatch(r"[A-Za-z0-9_.-]{3,249}", table):
-            raise ValueError(f"table must be 3 to 249 ASCII letters, digits, '_', '-' or '.', not {table!r}")
+        DynamoDB.__init__(self, table, region=region, endpoint_url=endpoint_url, client=client)
         if parts not in range(1, 1_000_001):
             raise ValueError(f"parts must be a whole number from 1 to 1,000,000, not {parts!r}")
-        if endpoint_url is not None and not re.match(r"https?://[^/]", endpoint_url):
-            raise ValueError(f"endpoint_url must be like 'http://localhost:8000', not {endpoint_url!r}")
-        self.table = table
         self.state_table = f"{table}-state"
         self.parts = parts
-        self._options = {**(client or {}), "region_name": region, "endpoint_url": endpoint_url}
-        self._lock = threading.Lock()
-        self._client: DynamoDBClient | None = None
-        self._client_made = 0.0
         self._joins: bool | None = None
         self._singly_until = float("-inf")
-
-    @property
-    def client(self) -> DynamoDBClient:
-        """The process's one client, which its threads share. Made at its first use."""
-        client = self._client
-        if client is None:
-            with self._lock, self.guard():
-                client = self._client
-                if client is None:
-                    config = CONFIG.merge(self._options.get("config") or Config())
-                    client = boto3.Session().client("dynamodb", **{**self._options, "config": config})
-                    self._client, self._client_made = client, time.monotonic()
-        return client
 
     @functools.cached_property
     def _group_commit(self) -> GroupCommit:
@@ -223,7 +143,7 @@ class DynamoDBBuffer(Buffer):
         """What became of each statement: a code of partiql.SETTLED. What is throttled is sent again, more slowly."""
         codes = [""] * len(statements)
         undone = list(range(len(statements)))
-        for pause in _pauses(PUT_TRIES):
+        for pause in pauses(PUT_TRIES):
             time.sleep(pause)
             with self.guard():
                 answer = self.client.batch_execute_statement(Statements=[statements[index] for index in undone])
@@ -235,7 +155,7 @@ class DynamoDBBuffer(Buffer):
         failed = [code for code in codes if code not in partiql.SETTLED]
         if failed:
             advice = ADVICE.get(failed[0], "failed")
-            raise BufferUnavailable(f"{self._where()}: {advice} ({failed[0]}: {len(failed)} of {len(codes)} writes)")
+            raise BufferUnavailable(f"{self.where()}: {advice} ({failed[0]}: {len(failed)} of {len(codes)} writes)")
         return codes
 
     def _learn(self, stored: Item) -> None:
@@ -278,9 +198,8 @@ class DynamoDBBuffer(Buffer):
         return len(message_ids)
 
     def leases(self) -> list[LeaseState]:
-        parts: list[Mapping[str, Any]] = [lease_key(part) for part in (ARCHIVE, SPOOL, *range(self.parts))]
-        pages = (parts[start : start + READ_AT_ONCE] for start in range(0, len(parts), READ_AT_ONCE))
-        return sorted((lease_state(item) for page in pages for item in self.get_items(page)), key=lambda s: s.part)
+        keys: list[Mapping[str, Any]] = [lease_key(part) for part in (ARCHIVE, SPOOL, *range(self.parts))]
+        return sorted(map(lease_state, self.get_items(self.state_table, keys)), key=lambda state: state.part)
 
     def note_failure(self, part: int, error: str, number: int = 1) -> None:
         self.attempt(
@@ -335,32 +254,11 @@ class DynamoDBBuffer(Buffer):
         dynamodb_counts.replace(self, "events", hour, counts)
 
     def check(self) -> list[checks.CheckMessage]:
-        try:
-            if self._options["region_name"] or boto3.Session().region_name:
-                return []
-            problem = "DynamoDBBuffer finds no AWS region."
-        except BotoCoreError as error:
-            problem = f"DynamoDBBuffer cannot read AWS's configuration: {error}."
+        fault = self.region_fault()
+        if not fault:
+            return []
         hint = "Write the option 'region', such as 'eu-central-1', or set AWS_DEFAULT_REGION where the site runs."
-        return [checks.Warning(problem, hint=hint, id="segment_fallback.W006")]
-
-    def scan(self, **options: Any) -> Iterator[Mapping[str, Any]]:
-        """The pages of a Scan, each read (up to 1 MB) when it is asked for."""
-        with self.guard():
-            yield from self.client.get_paginator("scan").paginate(**options)
-
-    def get_items(self, keys: Sequence[Mapping[str, Any]]) -> Iterator[Item]:
-        """Those of these items of the state table that are there; READ_AT_ONCE at most, in no order."""
-        undone: Mapping[str, Any] = {self.state_table: {"Keys": keys, "ConsistentRead": True}}
-        for pause in _pauses():
-            time.sleep(pause)
-            with self.guard():
-                answer = self.client.batch_get_item(RequestItems=undone)
-            yield from answer["Responses"].get(self.state_table, [])
-            undone = answer.get("UnprocessedKeys") or {}
-            if not undone:
-                return
-        raise BufferUnavailable(f"{self._where()}: {_THROTTLED} ({len(undone[self.state_table]['Keys'])} items unread)")
+        return [checks.Warning(f"DynamoDBBuffer {fault}.", hint=hint, id="segment_fallback.W006")]
 
     def _state(self, prefix: str) -> Iterator[Item]:
         """The items of the state table whose id begins so."""
@@ -370,53 +268,6 @@ class DynamoDBBuffer(Buffer):
         }
         for page in self.scan(TableName=self.state_table, ConsistentRead=True, **where):
             yield from page["Items"]
-
-    def attempt(self, operation: Callable[..., Answer], **request: Any) -> Answer | None:
-        """The operation's answer, or None where its condition does not hold. Raises BufferUnavailable."""
-        with self.guard():
-            try:
-                return operation(**request)
-            except self.client.exceptions.ConditionalCheckFailedException:
-                return None
-
-    def delete(self, table: str, key: str, values: Sequence[str]) -> None:
-        """Delete the items that have these values of the key."""
-        self.write_batches(table, [{"DeleteRequest": {"Key": {key: {"S": value}}}} for value in values])
-
-    def write_batches(self, table: str, requests: Sequence[WriteRequestTypeDef]) -> None:
-        """Write and delete items, 25 at a time; what DynamoDB leaves undone is sent again, ever more slowly."""
-        for start in range(0, len(requests), BATCH):
-            undone: Mapping[str, Any] = {table: requests[start : start + BATCH]}
-            for pause in _pauses():
-                time.sleep(pause)
-                with self.guard():
-                    undone = self.client.batch_write_item(RequestItems=undone)["UnprocessedItems"]
-                if not undone:
-                    break
-            else:
-                raise BufferUnavailable(f"{self._where()}: {_THROTTLED} ({len(undone[table])} writes left undone)")
-
-    @contextmanager
-    def guard(self) -> Iterator[None]:
-        """boto3's errors as ours, with what to do about them."""
-        try:
-            yield
-        except (BotoCoreError, ClientError) as error:
-            names = [cls.__name__ for cls in type(error).__mro__]
-            if isinstance(error, ClientError):
-                names = [error.response.get("Error", {}).get("Code", "")]
-            advice = next((ADVICE[name] for name in names if name in ADVICE), None)
-            if advice == _CREDENTIALS and time.monotonic() > self._client_made + NO_CREDENTIALS:
-                self._client = None  # the next one looks for them anew: what expired may have been replaced
-            detail = f"{advice} ({error})" if advice else str(error)
-            raise BufferUnavailable(f"{self._where()}: {detail}") from error
-
-    def _where(self) -> str:
-        client = self._client
-        region = client.meta.region_name if client else self._options["region_name"]
-        endpoint = client.meta.endpoint_url if client else self._options["endpoint_url"]
-        place = urlsplit(endpoint or "").netloc.rpartition("@")[2] or "its default endpoint"
-        return f"DynamoDB table {self.table!r} in region {region or 'unknown'} at {place}"
 
 
 def _item(message: Message, now: int) -> Item:
@@ -433,10 +284,3 @@ def _item(message: Message, now: int) -> Item:
     if message.hold:
         item["notBefore"] = {"N": str(now + round(message.hold * 1000))}
     return item
-
-
-def _pauses(tries: int = 9) -> Iterator[float]:
-    """Seconds before each try: none before the first, then up to 0.05 · 2ⁿ, at most 2, at random."""
-    yield 0.0
-    for doublings in range(tries - 1):
-        yield random.uniform(0, min(0.05 * 2**doublings, 2.0))  # noqa: S311 - jitter

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from segment_fallback.buffers import dynamodb_counts
 from segment_fallback.buffers.base import (
@@ -28,11 +28,9 @@ if TYPE_CHECKING:
     from mypy_boto3_dynamodb.type_defs import AttributeValueTypeDef, WriteRequestTypeDef
 
     from segment_fallback.buffers.dynamodb import DynamoDBBuffer
+    from segment_fallback.dynamodb_client import Item
 
 logger = logging.getLogger("segment_fallback")
-
-Item = Mapping[str, Any]
-"""An item in DynamoDB's own notation: ``{"created": {"N": "1"}}``."""
 
 MAX_DOUBTS = 3_000
 """Doubts kept, the oldest first: more might not fit in an item's 400 KB, for an id may have 99 characters."""

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 HOUR = 3_600
 AT_A_TIME = 100
-"""Keys in one BatchGetItem, DynamoDB's limit; and in one update, whose expression may have 4 KB."""
+"""Counts in one update, whose expression may have 4 KB."""
 
 Key = TypeVar("Key", bound=tuple[Any, ...])
 
@@ -52,14 +52,13 @@ def read(buffer: DynamoDBBuffer, kind: str, since: int, parts: int) -> Iterator[
     now = int(time.time())
     first = max(since, now - KEEP_COUNTS) // HOUR * HOUR
     hours = range(first, now + 2 * HOUR, HOUR)  # one hour ahead: another machine's clock may be
-    for start in range(0, len(hours), AT_A_TIME):
-        wanted: list[Mapping[str, Any]] = [{"id": {"S": f"{kind}#{hour}"}} for hour in hours[start : start + AT_A_TIME]]
-        for item in buffer.get_items(wanted):
-            hour = int(item["id"]["S"].rpartition("#")[2])
-            for name, value in item.items():
-                key = tuple(name.split("#", parts - 1))
-                if len(key) == parts and hour >= since:
-                    yield hour, key, int(value["N"])
+    wanted: list[Mapping[str, Any]] = [{"id": {"S": f"{kind}#{hour}"}} for hour in hours]
+    for item in buffer.get_items(buffer.state_table, wanted):
+        hour = int(item["id"]["S"].rpartition("#")[2])
+        for name, value in item.items():
+            key = tuple(name.split("#", parts - 1))
+            if len(key) == parts and hour >= since:
+                yield hour, key, int(value["N"])
 
 
 def _by_hour(counts: Mapping[Key, int]) -> dict[int, dict[str, int]]:

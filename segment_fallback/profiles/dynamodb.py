@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from segment_fallback.buffers.dynamodb import DynamoDBBuffer
+from segment_fallback.dynamodb_client import DynamoDB
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra, ProfilesUnavailable
 from segment_fallback.profiles.store import ProfileStore, Stored
 
@@ -27,7 +27,7 @@ CONFIG = Config(connect_timeout=0.5, read_timeout=1, retries={"mode": "standard"
 class DynamoDBProfiles(ProfileStore):
     """Profiles in a DynamoDB table.
 
-    ``table``: its name. ``region``, ``endpoint_url``, ``client``: as DynamoDBBuffer has them.
+    ``table``: its name. ``region``, ``endpoint_url``, ``client``: as DynamoDB takes them.
     """
 
     def __init__(
@@ -41,8 +41,7 @@ class DynamoDBProfiles(ProfileStore):
         options = {**(client or {})}
         options["config"] = CONFIG.merge(options.get("config") or Config())
         self.table = table
-        self.dynamodb = DynamoDBBuffer(table=table, region=region, endpoint_url=endpoint_url, client=options)
-        """Not used as a buffer: its client, and what it makes of boto3's errors."""
+        self.dynamodb = DynamoDB(table, region=region, endpoint_url=endpoint_url, client=options)
 
     def read(self, keys: Sequence[str]) -> dict[str, Stored]:
         if not keys:

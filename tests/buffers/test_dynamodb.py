@@ -17,6 +17,7 @@ import pytest
 from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
 
+from segment_fallback import dynamodb_client
 from segment_fallback.buffers import dynamodb, make_buffer
 from segment_fallback.buffers.base import Buffer, Claim, Waiting
 from segment_fallback.buffers.dynamodb import DynamoDBBuffer
@@ -77,6 +78,12 @@ class TestContractOnMoto(BufferContract):
         # moto looks at a condition and writes in two steps: of those who come at once, it may let in several.
         claims = [make().claim(0) for _ in range(4)]
         assert [claim is not None for claim in claims] == [True, False, False, False]
+
+    def test_counts_of_many_at_once_add_up(self, make: Make) -> None:
+        # For the same reason it loses some of those who add at once.
+        for number in range(4):
+            make().add_outcome_counts({(HOUR, "pixel", "accepted"): number})
+        assert make().outcome_counts() == {(HOUR, "pixel", "accepted"): 6}
 
     @pytest.fixture
     def make(self, moto_url: str) -> Make:
@@ -141,7 +148,8 @@ def refusal(code: str) -> tuple[Any, dict[str, Any]]:
 def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The seconds for which the module would have slept."""
     pauses: list[float] = []
-    monkeypatch.setattr(dynamodb, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
+    for module in (dynamodb, dynamodb_client):
+        monkeypatch.setattr(module, "time", SimpleNamespace(sleep=pauses.append, monotonic=time.monotonic))
     return pauses
 
 
@@ -306,7 +314,7 @@ def test_missing_credentials_are_looked_for_again_after_a_while(monkeypatch: pyt
         with pytest.raises(BufferUnavailable, match="no usable credentials: give the process a role"):
             buffer.put([event()])
         assert buffer.client is first
-    monkeypatch.setattr(dynamodb, "NO_CREDENTIALS", -1)
+    monkeypatch.setattr(dynamodb_client, "NO_CREDENTIALS", -1)
     with pytest.raises(BufferUnavailable, match="no usable credentials"):
         buffer.put([event()])
     assert buffer.client is not first
@@ -317,7 +325,7 @@ def test_expired_credentials_are_read_anew(
     dynamodb_local_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As where a program outside keeps a file of short-lived credentials up to date."""
-    monkeypatch.setattr(dynamodb, "NO_CREDENTIALS", -1)
+    monkeypatch.setattr(dynamodb_client, "NO_CREDENTIALS", -1)
     file = tmp_path / "credentials"
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
     file.write_text("[default]\naws_access_key_id = old\naws_secret_access_key = s\n")
@@ -367,7 +375,8 @@ def test_wrong_option_is_named(options: Mapping[str, Any], text: str) -> None:
 
 
 def test_missing_boto3_names_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(sys.modules, "segment_fallback.buffers.dynamodb")
+    for name in ("segment_fallback.buffers.dynamodb", "segment_fallback.dynamodb_client"):
+        monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "boto3", None)
     with pytest.raises(MissingExtra, match=r"pip install 'django-segment-fallback\[dynamodb\]'"):
         importlib.import_module("segment_fallback.buffers.dynamodb")
@@ -395,7 +404,7 @@ class Throttle:
 def test_undone_deletes_are_sent_again_ever_more_slowly(
     buffer: DynamoDBBuffer, pauses: list[float], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dynamodb, "random", SimpleNamespace(uniform=lambda low, high: high))
+    monkeypatch.setattr(dynamodb_client, "random", SimpleNamespace(uniform=lambda low, high: high))
     buffer.put([event(number) for number in range(30)])
     pauses.clear()
     throttle = Throttle(times=3)
@@ -534,7 +543,7 @@ def test_error_without_a_code_is_an_error(joining: DynamoDBBuffer) -> None:
 @pytest.mark.parametrize("code", ["ThrottlingException", "ExpiredTokenException", "ResourceNotFoundException"])
 def test_refused_joined_put_says_what_to_do(joining: DynamoDBBuffer, code: str) -> None:
     on(joining, "before-call.dynamodb.BatchExecuteStatement", lambda **kwargs: refusal(code))
-    with pytest.raises(BufferUnavailable, match=re.escape(dynamodb.ADVICE[code])):
+    with pytest.raises(BufferUnavailable, match=re.escape(dynamodb_client.ADVICE[code])):
         joining.put([event("a"), event("b")])
 
 
