@@ -123,9 +123,9 @@ def test_calls_arrive_once_where_analytics_js_is_slower_than_the_patience(
     guest.evaluate("analytics.track('Late')")
     guest.until(lambda: len(own_calls(guest)) > len(KINDS), "calls are missing")
     guest.stay()
-    calls = own_calls(guest)
-    assert [each.type for each in calls] == [*KINDS, "track"]
-    assert [each.way for each in calls] == ["call"] * len(KINDS) + ["javascript"]
+    # On a slow machine the patience ends while the page still makes its calls: then they go in several requests.
+    ways = sorted((str(each.type), str(each.way)) for each in own_calls(guest))
+    assert ways == sorted([*((kind, "call") for kind in KINDS), ("track", "javascript")])
 
 
 @ways
