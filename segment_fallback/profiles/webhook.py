@@ -114,6 +114,10 @@ def is_signed(body: bytes, signature: str, secret: str) -> bool:
 def read_change(message: Mapping[str, Any], *, space: str | None = None) -> Change:
     """What a message of Segment's says. Raises Refused: MALFORMED, or NOT_A_PROFILE for one that tells of no audience
     or computed trait (of that ``space``, where it is known)."""
+    try:
+        message = normalise(message)  # all of it: how deep Python's own parser goes differs by version
+    except InvalidMessage:
+        raise Refused(Outcome.MALFORMED) from None
     ids = Ids(_id(message.get("userId")), _id(message.get("anonymousId")))
     at = _time(message.get("timestamp"))
     kind = message.get("type")
@@ -134,10 +138,7 @@ def read_change(message: Mapping[str, Any], *, space: str | None = None) -> Chan
         raise Refused(Outcome.NOT_A_PROFILE)
     if not isinstance(traits, Mapping) or not traits:
         raise Refused(Outcome.MALFORMED)
-    try:
-        return Change(_named(ids), at, normalise(traits))
-    except InvalidMessage:
-        raise Refused(Outcome.MALFORMED) from None
+    return Change(_named(ids), at, traits)
 
 
 def _membership(message: Mapping[str, Any], key: object) -> dict[str, Any]:

@@ -110,9 +110,6 @@ OF_PROFILES: dict[str, Answer] = {
     "UTF-16": "malformed",
     "an object for an id": "malformed",
     "a signature by SHA-1": SAME,  # the one that Segment makes
-    # Nothing of the properties is read:
-    "a property nested 25 deep": SAME,
-    "a number of 5,000 digits": SAME,
 }
 """The answers of the webhook of profiles, as far as they are not those of any webhook."""
 

@@ -70,6 +70,7 @@ def all_arrived_once(guest: Guest, *, together: bool = True) -> list[Received]:
 
 
 def make(guest: Guest, calls: str = CALLS) -> None:
+    guest.page.wait_for_function("window.analytics")
     guest.evaluate(f"(async () => {{{calls}}})()")
 
 
