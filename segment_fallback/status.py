@@ -162,7 +162,7 @@ class Status:
         elif vain > settings.HEALTH_MAX_AGE:
             yield Problem(Ailment.MESSAGE_TOO_OLD, f"a part has tried in vain for {vain:.0f} s")
         if buried := sum(buffer.buried for buffer in self.buffers):
-            yield Problem(Ailment.DEAD_LETTERS, f"{buried} messages became dead letters within the hour")
+            yield Problem(Ailment.DEAD_LETTERS, f"new dead letters within the hour: {buried}")
 
     def _misses_flush(self, settings: Settings) -> bool:
         if any(buffer.is_flushed_at(self.at) for buffer in self.buffers):

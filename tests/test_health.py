@@ -63,7 +63,7 @@ def test_trouble_is_503_with_a_word_for_strangers_and_a_line_for_the_site(memory
     response = Client().get("/health/")
     assert response.status_code == 503
     assert response.json() == {"status": "failing", "problems": [{"problem": "dead_letters"}]}
-    detail = "1 messages became dead letters within the hour"
+    detail = "new dead letters within the hour: 1"
     assert Client().get("/health/details/").json()["problems"] == [{"problem": "dead_letters", "detail": detail}]
     assert Client().get("/health/intake/").status_code == 200
 
@@ -150,4 +150,4 @@ def test_django_health_check_reports_what_is_wrong_by_its_command(memory: Memory
 def test_django_health_check_has_the_details_where_asked(memory: MemoryBuffer) -> None:
     bury(memory)
     result = asyncio.run(SegmentFallback(details=True).get_result())
-    assert str(result.error) == "Unavailable: 1 messages became dead letters within the hour"
+    assert str(result.error) == "Unavailable: new dead letters within the hour: 1"

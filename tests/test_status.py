@@ -97,7 +97,7 @@ def test_status_tells_what_waits_is_buried_and_is_spooled(memory: MemoryBuffer) 
     assert 0 <= status.age < 5
     assert status.spool.files == 1
     assert status.spool.bytes > len(BODY)
-    assert [problem.detail for problem in status.problems] == ["1 messages became dead letters within the hour"]
+    assert [problem.detail for problem in status.problems] == ["new dead letters within the hour: 1"]
 
 
 def test_dead_letters_of_long_ago_are_no_news(memory: MemoryBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
