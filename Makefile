@@ -16,7 +16,7 @@ test: $(VENV)/dev-installed node_modules/.installed  ## run the tests
 	$(BIN)/python -m pytest $(ARGS)
 
 coverage: $(VENV)/dev-installed node_modules/.installed  ## run the tests and measure what they reach
-	$(BIN)/coverage erase
+	$(if $(filter --last-failed,$(ARGS)),,$(BIN)/coverage erase)
 	$(BIN)/coverage run -m pytest $(ARGS)
 	$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report

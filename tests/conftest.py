@@ -30,9 +30,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         for mark, places in MARKED.items():
             if set(places) & set(item.path.relative_to(Path(__file__).parent).parts):
                 item.add_marker(mark)
-                if os.environ.get("CI"):
-                    # Real browsers and servers on a machine that others share: once more, and said in the summary.
-                    item.add_marker(pytest.mark.flaky(reruns=1))
 
 
 @pytest.fixture(autouse=True)
