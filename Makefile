@@ -7,7 +7,11 @@ PARTS := $(basename $(filter-out %.min.js,$(wildcard segment_fallback/page/scrip
 TERSER := --ecma 2015 --compress passes=3,unsafe_arrows,unsafe_methods,pure_getters,booleans_as_integers --mangle \
 	--mangle-props 'regex=/^(pageContext|reportView|settle|sendPixel|fallBack)$$/' --name-cache build/script-names.json
 
-.PHONY: demo test torture lists tox lint types coverage script dist clean
+.DEFAULT_GOAL := help
+.PHONY: help demo test torture lists tox lint types coverage script dist sbom clean
+
+help:  ## what there is to make
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
 
 demo: $(VENV)/demo-installed node_modules/@segment/analytics-next/package.json  ## run the example: a shop, Celery worker and beat, a local Segment
 	$(BIN)/python manage.py demo $(ARGS)
@@ -30,11 +34,11 @@ lists: $(VENV)/dev-installed node_modules/.installed  ## what blockers' lists ma
 tox: $(VENV)/dev-installed node_modules/.installed  ## the tests on every Python and Django that is here
 	$(BIN)/tox $(ARGS)
 
-lint: $(VENV)/dev-installed
+lint: $(VENV)/dev-installed  ## ruff: rules and format
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 
-types: $(VENV)/dev-installed
+types: $(VENV)/dev-installed  ## mypy, strict
 	$(BIN)/mypy
 
 dist: $(VENV)/dev-installed  ## build wheel and sdist, check what is in them, and try the wheel on its own
@@ -43,6 +47,12 @@ dist: $(VENV)/dev-installed  ## build wheel and sdist, check what is in them, an
 	$(BIN)/twine check --strict dist/*
 	$(BIN)/check-wheel-contents dist/*.whl
 	PYTHON=$(BIN)/python sh .ci/smoke-test-wheel
+
+sbom: $(VENV)/dev-installed  ## what the built wheel brings along with all its extras, with licences: build/sbom.json
+	rm -rf build/sbom && $(BIN)/python -m venv build/sbom
+	build/sbom/bin/python -m pip --quiet --disable-pip-version-check install "$$(ls dist/*.whl)[celery,dynamodb,health,opentelemetry,prometheus,s3]"
+	build/sbom/bin/python -m pip --disable-pip-version-check freeze --exclude django-segment-fallback > build/requirements.txt
+	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json build/sbom
 
 script: node_modules/.installed  ## minify the page's script and its parts
 	rm -f build/script-names.json; mkdir -p build
@@ -70,5 +80,5 @@ node_modules/.installed: package.json package-lock.json | $(VENV)/bin/python
 	$(NPM_CI)
 	touch $@
 
-clean:
+clean:  ## remove all that make has made
 	rm -rf $(VENV) node_modules build dist .tox var
