@@ -8,6 +8,7 @@ A key that is wrong falls back to its default in a visitor's request (CONSENT to
 
 from __future__ import annotations
 
+import functools
 import typing
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -205,7 +206,7 @@ class Settings:
 
     PROFILES: Mapping[str, Any] = field(default_factory=dict)
     """Where what Segment knows of visitors is kept close to the site: ``{"BACKEND": dotted path, "OPTIONS": {…}}``,
-    see docs/profiles.md. By default nowhere."""
+    see docs/how-to/profiles.md. By default nowhere."""
 
     PROFILE_TTL: float = 365 * DAY
     """Seconds for which a profile is kept after its last change. Segment tells of an audience only when somebody
@@ -226,6 +227,10 @@ class Settings:
 
     SEND_TIMEOUT: float = 15.0
     """Seconds to wait for Segment to accept a connection, and again for each part of its answer."""
+
+    SENDS_IN_FLIGHT: int = 8
+    """How many batches of one part may be on their way to Segment at once. With 1 each waits for the answer to the one
+    before."""
 
     RESEND_STALE: bool = False
     """Whether to send again what may have been delivered so long ago (23 hours) that Segment, which forgets
@@ -254,6 +259,16 @@ class Settings:
             return 45.0 if self.FIRST_PARTY else 0.0
         return self.HOLD
 
+    @functools.cached_property
+    def sources(self) -> Mapping[str, Source]:
+        """The sources that have a write key, by alias: SOURCES, and the default one."""
+        default: Mapping[str, Any] = {"WRITE_KEY": self.WRITE_KEY, "OAUTH": self.OAUTH}
+        return {
+            alias: Source(alias, own["WRITE_KEY"], own.get("API_HOST", self.API_HOST).rstrip("/"), own.get("OAUTH", {}))
+            for alias, own in {**self.SOURCES, DEFAULT_SOURCE: default}.items()
+            if own.get("WRITE_KEY")
+        }
+
     @property
     def varies(self) -> bool:
         """Whether pages ask for variations and traits of their visitor."""
@@ -277,13 +292,7 @@ class Source:
 
 def get_source(alias: str = DEFAULT_SOURCE) -> Source | None:
     """The source of that alias; None where there is none, or no write key."""
-    settings = get_settings()
-    own: Mapping[str, Any] = {"WRITE_KEY": settings.WRITE_KEY, "OAUTH": settings.OAUTH}
-    if alias != DEFAULT_SOURCE:
-        own = settings.SOURCES.get(alias, {})
-    if not own.get("WRITE_KEY"):
-        return None
-    return Source(alias, own["WRITE_KEY"], own.get("API_HOST", settings.API_HOST).rstrip("/"), own.get("OAUTH", {}))
+    return get_settings().sources.get(alias)
 
 
 INSTEAD: dict[str, Any] = {"CONSENT": {"CALLBACK": True}}
@@ -342,7 +351,12 @@ class _Cache:
 
 def get_settings() -> Settings:
     """The settings in force now. Compiled anew whenever ``SEGMENT_FALLBACK`` is another object than before."""
-    raw = getattr(django_settings, "SEGMENT_FALLBACK", None)
+    try:
+        # Each hit asks several times. What Django's settings have been asked for before, they keep as an attribute of
+        # their own, and look for it in Python; this looks for it in C.
+        raw = object.__getattribute__(django_settings, "SEGMENT_FALLBACK")
+    except AttributeError:
+        raw = getattr(django_settings, "SEGMENT_FALLBACK", None)
     if raw is not _Cache.raw:
         _Cache.compiled = compile_settings(raw if raw is not None else {})[0]
         _Cache.raw = raw

@@ -1,7 +1,7 @@
 """The fields of our log records, for logs that machines read.
 
 Every record of the logger ``segment_fallback`` has one attribute more, ``segment``: a dict whose ``event`` is one of
-the words that docs/monitoring.md lists. Numbers, reasons and our own names only: never a payload, never a key.
+the words that docs/how-to/monitoring.md lists. Numbers, reasons and our own names only: never a payload, never a key.
 """
 
 from __future__ import annotations

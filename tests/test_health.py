@@ -69,7 +69,7 @@ def test_trouble_is_503_with_a_word_for_strangers_and_a_line_for_the_site(memory
 
 
 def test_documentation_explains_every_problem() -> None:
-    text = (Path(__file__).parent.parent / "docs/monitoring.md").read_text("utf-8").partition("## ")[0]
+    text = (Path(__file__).parent.parent / "docs/how-to/monitoring.md").read_text("utf-8").partition("## ")[0]
     assert sorted(re.findall(r"^\| `(\w+)`", text, re.MULTILINE)) == sorted(status.Ailment)
 
 

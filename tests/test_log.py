@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pytest_django import Settings
 
 PACKAGE = Path(segment_fallback.__file__).parent
-MONITORING = PACKAGE.parent / "docs/monitoring.md"
+LOG_EVENTS = PACKAGE.parent / "docs/reference/log-events.md"
 METHODS = {"debug", "info", "warning", "error", "exception", "critical", "log"}
 
 KEY = "the-marked-write-key"
@@ -112,7 +112,7 @@ def test_payload_in_a_call_is_found(source: str, found: set[str]) -> None:
 
 
 def test_words_of_the_records_are_those_of_the_documentation() -> None:
-    table = MONITORING.read_text("utf-8").partition("<!-- log events -->")[2].partition("<!-- /log events -->")[0]
+    table = LOG_EVENTS.read_text("utf-8").partition("<!-- log events -->")[2].partition("<!-- /log events -->")[0]
     documented = re.findall(r"^\| `(\w+)` ", table, re.MULTILINE)
     assert documented == sorted(set(documented))
     assert set(documented) == set(words())

@@ -4,8 +4,8 @@
 #   3. "/s/", where the site has mounted segment_fallback.urls;
 #   4. the paths that show a visitor something of his own (vcl_recv, "personal").
 #   5. with VARIATIONS "edge": below "vcl 4.1;" the line include "/etc/varnish/variations.vcl"; for the file that
-#      `manage.py segment_variations --varnish` prints (docs/variations.md).
-# docs/edge.md says why; tests/edge runs this file.
+#      `manage.py segment_variations --varnish` prints (docs/how-to/personalisation.md).
+# docs/how-to/edge-caching.md says why; tests/edge runs this file.
 vcl 4.1;
 
 import proxy;

@@ -1,7 +1,7 @@
 """One call made into one message: completed from its surroundings, checked as the SDK checks, its values made JSON.
 
-The rules are those of segment-analytics-python 2.4 (``segment/analytics/client.py``); ``docs/server-side.md`` lists
-where ours differ.
+The rules are those of segment-analytics-python 2.4 (``segment/analytics/client.py``);
+``docs/how-to/server-events.md`` lists where ours differ.
 """
 
 from __future__ import annotations
@@ -29,15 +29,17 @@ LIBRARY = {"name": "django-segment-fallback", "version": __version__, "way": Way
 """``context.library`` of what server code says."""
 
 _TEXT = (str, Promise)
-_ID = (numbers.Number, *_TEXT, UUID)
+_ID = (*_TEXT, numbers.Number, UUID)
+_DICT = (dict, Mapping)
+"""A dict first, of which it need not be asked whether it is a Mapping."""
 _DROPPED = object()
 
 
 def is_about(message: Mapping[str, Any], person: Person) -> bool:
     """Whether the message names nobody else: it has no ids, or that person's own."""
-    return all(
-        message.get(key) is None or str(message[key]) == own
-        for key, own in (("userId", person.user_id), ("anonymousId", person.anonymous_id))
+    user_id, anonymous_id = message.get("userId"), message.get("anonymousId")
+    return (user_id is None or str(user_id) == person.user_id) and (
+        anonymous_id is None or str(anonymous_id) == person.anonymous_id
     )
 
 
@@ -71,7 +73,8 @@ def finished(message: Mapping[str, Any], library: Mapping[str, str] = LIBRARY) -
     context = message.get("context") or {}
     return {
         **message,
-        **{key: _id(message.get(key)) for key in ("userId", "anonymousId")},
+        "userId": _id(message.get("userId")),
+        "anonymousId": _id(message.get("anonymousId")),
         "integrations": message.get("integrations") or {},
         "context": {**context, "library": library},
         "timestamp": moment.isoformat(timespec="milliseconds"),
@@ -95,7 +98,7 @@ def plain(message: Mapping[str, Any], *, strict: bool) -> dict[str, Any]:
 
 def _mapping(message: Mapping[str, Any], key: str) -> Mapping[str, Any]:
     value = message.get(key) or {}
-    _require(key, value, Mapping, "a dict")
+    _require(key, value, _DICT, "a dict")
     return value
 
 

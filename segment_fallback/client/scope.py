@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+import functools
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from segment_fallback import ambient
@@ -18,8 +19,13 @@ class Person:
 
     user_id: str | None = None
     anonymous_id: str | None = None
-    context: Mapping[str, Any] = field(default_factory=dict)
     refused: Outcome | None = None
+    find_context: Callable[[], Mapping[str, Any]] = dict
+    """Called when somebody asks for the context: messages about others have none of it."""
+
+    @functools.cached_property
+    def context(self) -> Mapping[str, Any]:
+        return self.find_context()
 
     def fields(self) -> dict[str, Any]:
         """What others may know of him. Nothing, where he does not want to be counted."""
@@ -49,5 +55,6 @@ def surroundings(scope: Ambient | None, message: Mapping[str, Any]) -> tuple[Per
         return Person(), {}
     message_id = message.get("messageId")
     found = ambient.stamp({} if message_id is None else {"messageId": message_id})
-    person = Person(found.get("userId"), found.get("anonymousId"), found.get("context", {}))
+    context: Mapping[str, Any] = found.get("context", {})
+    person = Person(found.get("userId"), found.get("anonymousId"), find_context=lambda: context)
     return person, {key: found[key] for key in ("timestamp", "messageId") if key in found}

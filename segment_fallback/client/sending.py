@@ -20,10 +20,10 @@ from segment_fallback.ambient import Ambient
 from segment_fallback.buffers.accept import accept
 from segment_fallback.client.build import LIBRARY, completed, finished, is_about, plain
 from segment_fallback.client.scope import Scope, surroundings
-from segment_fallback.conf import DEFAULT_SOURCE, get_settings, get_source, is_loud
+from segment_fallback.conf import DEFAULT_SOURCE, get_settings, is_loud
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, PlanViolation, SpoolFull
 from segment_fallback.log import log_fields
-from segment_fallback.message import Message, Way, encode
+from segment_fallback.message import Message, Way, encode_plain
 from segment_fallback.outcome import Outcome, Refused
 from segment_fallback.tally import tally
 
@@ -88,14 +88,14 @@ def _send(
     raising = settings.RAISE_ERRORS or bool(scope and scope.seed)
     full = dict(message)
     try:
-        if get_source(source) is None:
+        if source not in settings.sources:
             if source == DEFAULT_SOURCE:
                 raise Refused(Outcome.DISABLED)
             raise InvalidMessage("source", f"SOURCES has no {source!r} with a write key")
         if scope and fill:
             full = _filled(full, scope, sure=about is not None)
         full = plain(finished(full, library), strict=raising)
-        encoded = encode(full, way=Way.SERVER, source=source)
+        encoded = encode_plain(full, way=Way.SERVER, source=source)
         if plan.blocks(full, encoded):
             raise Refused(Outcome.PLAN)
         if settings.ON_COMMIT if on_commit is None else on_commit:

@@ -1,1 +1,1 @@
-"""What the dashboard in Django's admin shows. ``admin.py`` has its views; docs/dashboard.md describes it."""
+"""What the dashboard in Django's admin shows. ``admin.py`` has its views; docs/how-to/dashboard.md describes it."""

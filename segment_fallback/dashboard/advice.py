@@ -24,7 +24,7 @@ OUTCOMES = {
     Outcome.SIGNATURE: "A few are scanners. Else compare PROFILE_SECRETS with the webhook's shared secret in Segment.",
     Outcome.NOT_A_PROFILE: "Connect the webhook to the Engage space only, and not to your sources.",
     Outcome.REFERER_MISSING: "Set the page's Referrer-Policy to same-origin or laxer; or STRICT_REFERER to False.",
-    Outcome.REFERER_MISMATCH: "A cache or a rewrite serves one page at another path: see docs/edge.md.",
+    Outcome.REFERER_MISMATCH: "A cache or a rewrite serves one page at another path: see docs/how-to/edge-caching.md.",
     Outcome.RATE: "Behind a proxy, set TRUSTED_PROXIES, or all visitors count as one. Otherwise a bot, or RATE_LIMIT.",
     Outcome.PREFETCH: NOTHING,
     Outcome.GPC: NOTHING,

@@ -38,13 +38,13 @@ NOT_KEPT = kind(
     "cache.not_kept",
     Level.WARNING,
     "The page says that it may be kept, an edge stands before the site, and each visit reaches Django all the same.",
-    "Look at the edge's rules for this path: docs/edge.md has ready configurations.",
+    "Look at the edge's rules for this path: docs/how-to/edge-caching.md has ready configurations.",
 )
 NO_EDGE = kind(
     "cache.no_edge",
     Level.INFO,
     "Nothing in the answer tells of a cache. That is well if there is none; where there is one, give its public URL.",
-    "docs/edge.md has configurations for Varnish, nginx, CloudFront and Cloudflare.",
+    "docs/how-to/edge-caching.md has configurations for Varnish, nginx, CloudFront and Cloudflare.",
 )
 
 _HIT = re.compile(r"\bhit\b|^stale|^revalidated|^updating", re.IGNORECASE)

@@ -42,13 +42,14 @@ ALTERED = kind(
     "endpoint.altered",
     Level.ERROR,
     "What the page's script hears is not from our view, so that it takes a loss for a success.",
-    "Let the edge pass this path as it is (docs/edge.md): no image optimiser, and no catch-all page of another app.",
+    "Let the edge pass this path as it is (docs/how-to/edge-caching.md): no image optimiser, and no catch-all page of "
+    "another app.",
 )
 KEPT = kind(
     "endpoint.kept",
     Level.ERROR,
     "A cache answers in the site's place: those views never arrive.",
-    "Let the edge pass everything below our mount but c/ and f/: docs/edge.md.",
+    "Let the edge pass everything below our mount but c/ and f/: docs/how-to/edge-caching.md.",
 )
 STORABLE = kind(
     "endpoint.storable",

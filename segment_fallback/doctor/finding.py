@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import IntEnum
 
-DOCS = "docs/doctor.md"
+DOCS = "docs/reference/doctor.md"
 """Where each kind has an anchor of its id."""
 
 

@@ -29,13 +29,14 @@ CONSENT_IGNORED = kind(
     "policy.consent_ignored",
     Level.WARNING,
     "The page asks visitors for consent, and the snippet does not wait for their answer.",
-    "Name the manager's cookie in CONSENT (docs/consent.md), or set AUTOLOAD to False for Segment's consent wrapper.",
+    "Name the manager's cookie in CONSENT (docs/how-to/consent.md), or set AUTOLOAD to False for Segment's consent "
+    "wrapper.",
 )
 CONSENT_UNSEEN = kind(
     "policy.consent_unseen",
     Level.WARNING,
     "Nothing is tracked before the visitor's consent is told; if nobody ever tells it, nothing is tracked at all.",
-    "Compare CONSENT with what your consent manager does, by name and in upper and lower case: docs/consent.md.",
+    "Compare CONSENT with what your consent manager does, by name and in upper and lower case: docs/how-to/consent.md.",
 )
 NO_LOAD = kind(
     "policy.no_load",

@@ -21,7 +21,7 @@ VARIES_BY_COOKIE = kind(
     "page.varies_by_cookie",
     Level.WARNING,
     "An edge must keep a copy for each visitor, that is, none; or it shows one visitor's page to another.",
-    "Fetch what is personal by a request of its own, or let the edge pass this path (docs/edge.md).",
+    "Fetch what is personal by a request of its own, or let the edge pass this path (docs/how-to/edge-caching.md).",
 )
 VARIES_BY_HEADER = kind(
     "page.varies_by_header",

@@ -1,4 +1,4 @@
-"""`DJANGO_SETTINGS_MODULE=tests.settings python -m tests.attacks` writes the table of docs/security.md."""
+"""`DJANGO_SETTINGS_MODULE=tests.settings python -m tests.attacks` writes the table of docs/explanation/security.md."""
 
 from __future__ import annotations
 

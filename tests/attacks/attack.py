@@ -12,7 +12,7 @@ from tests.attacks.endpoints import Endpoint, Hit
 
 
 class Row(enum.Enum):
-    """The rows of docs/security.md: what is attacked, and what answers it."""
+    """The rows of docs/explanation/security.md: what is attacked, and what answers it."""
 
     FORGERY = (
         "Hits forged or replayed, from anywhere",

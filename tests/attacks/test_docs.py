@@ -1,4 +1,4 @@
-"""The table of docs/security.md says what is attacked. `python -m tests.attacks` writes it."""
+"""The table of docs/explanation/security.md says what is attacked. `python -m tests.attacks` writes it."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from pathlib import Path
 from segment_fallback.conf import KEYS
 from tests.attacks import hostile_bodies, hostile_people, hostile_senders, hostile_text, test_on_the_wire
 from tests.attacks.attack import Row
-from tests.test_readme import section
+from tests.docs.pages import section
 
-DOCS = Path(__file__).parents[2] / "docs" / "security.md"
+DOCS = Path(__file__).parents[2] / "docs/explanation/security.md"
 
 
 def table() -> str:

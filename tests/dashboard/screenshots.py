@@ -1,4 +1,4 @@
-"""Makes the screenshots of docs/dashboard.md anew: ``python -m tests.dashboard.screenshots``."""
+"""Makes the screenshots of docs/how-to/dashboard.md anew: ``python -m tests.dashboard.screenshots``."""
 
 from __future__ import annotations
 

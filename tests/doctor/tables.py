@@ -1,4 +1,4 @@
-"""The tables of docs/doctor.md, written from the code: ``python -m tests.doctor.tables``."""
+"""The tables of docs/reference/doctor.md, written from the code: ``python -m tests.doctor.tables``."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def test_error_ends_the_command_with_what_why_cure_and_link(serve: Serve) -> Non
     said = " ".join(out.getvalue().split())
     assert "error The page has no snippet of ours. why Nobody is told of this page's views" in said
     assert "mend Put {% load segment_fallback %}" in said
-    assert "more docs/doctor.md#page.snippet_missing" in said
+    assert "more docs/reference/doctor.md#page.snippet_missing" in said
     assert all(len(line) <= 120 for line in out.getvalue().splitlines())
 
 
@@ -62,7 +62,7 @@ def test_json_is_a_list_of_findings(serve: Serve) -> None:
     [found] = [finding for finding in findings if finding["level"] == "warning"]
     assert found["id"] == "cache.vary_cookie"
     assert found["subject"] == url
-    assert found["link"] == "docs/doctor.md#cache.vary_cookie"
+    assert found["link"] == "docs/reference/doctor.md#cache.vary_cookie"
     assert {finding["level"] for finding in findings} <= {level.name.lower() for level in Level}
     assert set(found) == {"id", "level", "subject", "what", "why", "cure", "link"}
 

@@ -1,4 +1,4 @@
-"""Every kind of finding has a test, and a place in docs/doctor.md."""
+"""Every kind of finding has a test, and a place in docs/reference/doctor.md."""
 
 from __future__ import annotations
 

@@ -242,7 +242,7 @@ def test_registering_a_tracker_loads_nothing_that_a_site_does_not_need() -> None
 
 @pytest.mark.parametrize("kind", FAULTS)
 def test_every_finding_links_to_its_place(kind: str) -> None:
-    assert KINDS[kind]("what").link == f"docs/doctor.md#{kind}"
+    assert KINDS[kind]("what").link == f"docs/reference/doctor.md#{kind}"
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The table of docs/page-views.md: made by running the cases. ``python -m tests.e2e.table`` writes it anew."""
+"""The table of docs/explanation/exactly-once.md, made by running the cases: ``python -m tests.e2e.table``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.e2e.cases import CASES
 from tests.e2e.visitors import COLUMNS
 
 ROOT = Path(__file__).parents[2]
-DOCUMENT = ROOT / "docs/page-views.md"
+DOCUMENT = ROOT / "docs/explanation/exactly-once.md"
 TABLE = re.compile(r"(?s)(<!-- table: [^\n]*-->\n)(.*?)(\n<!-- /table -->)")
 
 Seen = dict[str, tuple[int, list[str]]]

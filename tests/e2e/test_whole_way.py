@@ -108,7 +108,7 @@ ONE_SIDE_KNOWS = {
     "writeKey": "analytics.js repeats it in each event",
     "sentAt": "analytics.js repeats it in each event",
 }
-"""The documented list (README, «What happens when»): the fields that may differ between both ways."""
+"""The documented list (docs/how-to/blocked-scripts.md): the fields that may differ between both ways."""
 
 
 @pytest.mark.parametrize(("first", "then"), [("/", "#next"), ("/caf%C3%A9/?a=1", None)], ids=["a link", "canonical"])

@@ -1,4 +1,4 @@
-"""What docs/edge.md and its files say agrees with the app, and with each other."""
+"""What docs/how-to/edge-caching.md and its files say agrees with the app, and with each other."""
 
 from __future__ import annotations
 
@@ -17,7 +17,8 @@ from segment_fallback.page.snippet import configuration
 from segment_fallback.page.token import Page
 from tests.edge.servers import DOCS
 
-GUIDE = DOCS.with_suffix(".md")
+GUIDE = DOCS.parent / "how-to/edge-caching.md"
+PROXY = DOCS.parent / "how-to/from-a-custom-proxy.md"
 PASSED = re.compile(r"\^/s/\[A-Za-z0-9_-\]\+/\(([a-z|]+)\)\(/\|")
 KEPT = re.compile(r"\^/s/\[A-Za-z0-9_-\]\+/\(([a-z|]+)\)/")
 RESET = "r"
@@ -66,8 +67,8 @@ def test_template_of_cloudfront_is_valid() -> None:
 
 
 def custom_proxies() -> list[dict[str, Any]]:
-    """The settings in the section on custom proxies: US, then EU."""
-    section = GUIDE.read_text().partition("(custom proxy)")[2]
+    """The settings in the guide to custom proxies: US, then EU."""
+    section = PROXY.read_text()
     found = []
     for block in re.findall(r"```python\n(.*?)```", section, re.DOTALL):
         values: dict[str, Any] = {}
@@ -95,12 +96,12 @@ def test_documented_settings_point_the_snippet_to_the_custom_proxy(number: int, 
 
 def test_api_host_alone_sends_pages_and_deliveries_to_the_custom_proxy() -> None:
     host = "https://api-proxy.shop.example"
-    assert f'"API_HOST": "{host}"' in GUIDE.read_text()
+    assert f'"API_HOST": "{host}"' in PROXY.read_text()
     with override_settings(SEGMENT_FALLBACK={"WRITE_KEY": "key", "API_HOST": host}):
         options = configuration(Page("/"), "token")["o"]
     assert options["integrations"]["Segment.io"] == {"apiHost": "api-proxy.shop.example/v1", "protocol": "https"}
 
 
 def test_guide_links_to_files_that_exist() -> None:
-    links = re.findall(r"\]\((edge/[^)]+)\)", GUIDE.read_text())
+    links = re.findall(r"\]\(\.\./(edge/[^)]+)\)", GUIDE.read_text() + PROXY.read_text())
     assert {DOCS / link.removeprefix("edge/") for link in links} == set(DOCS.iterdir())

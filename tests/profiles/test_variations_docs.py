@@ -1,4 +1,4 @@
-"""What docs/variations.md says works as it says."""
+"""What docs/how-to/personalisation.md says works as it says."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.edge.servers import DOCS
 
 pytestmark = pytest.mark.django_db
 
-GUIDE = (Path(__file__).parents[2] / "docs/variations.md").read_text()
+GUIDE = (Path(__file__).parents[2] / "docs/how-to/personalisation.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", GUIDE, re.DOTALL)
 
 

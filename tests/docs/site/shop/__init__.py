@@ -1,0 +1,1 @@
+"""The shop whose code the samples of the documentation are."""
