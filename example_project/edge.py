@@ -28,6 +28,15 @@ def varnish(folder: Path, host: str, port: int, origin: int) -> list[str]:
     program = shutil.which("varnishd", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if program is None:
         raise CommandError("--varnish needs Varnish, which is not here. On Debian: apt-get install varnish")
+    vcl = write_vcl(folder, origin)
+    work = folder / "varnish"
+    work.mkdir(exist_ok=True)
+    quiet = ["-j", "none", "-F", "-p", "vsl_space=1M", "-s", "malloc,20m"]
+    return [program, *quiet, "-n", str(work), "-f", str(vcl), "-a", f"{host}:{port}"]
+
+
+def write_vcl(folder: Path, origin: int) -> Path:
+    """Write the configuration, and what it includes, into the folder; where it is. Django is on the port ``origin``."""
     include, vcl = folder / "variations.vcl", folder / "shop.vcl"
     printed = io.StringIO()
     call_command("segment_variations", "--varnish", "--only", "^/offers/", stdout=printed)
@@ -38,7 +47,4 @@ def varnish(folder: Path, host: str, port: int, origin: int) -> list[str]:
             raise CommandError(f"docs/edge/varnish.vcl must have {documented!r} once.")
         text = text.replace(documented, own.format(include=include, origin=origin))
     vcl.write_text(text)
-    work = folder / "varnish"
-    work.mkdir(exist_ok=True)
-    quiet = ["-j", "none", "-F", "-p", "vsl_space=1M", "-s", "malloc,20m"]
-    return [program, *quiet, "-n", str(work), "-f", str(vcl), "-a", f"{host}:{port}"]
+    return vcl

@@ -109,3 +109,9 @@ DATABASES = {
         },
     }
 }
+
+# EXAMPLE_POSTGRESQL=host:port lets it be PostgreSQL's database "example"; user and password are of the same name.
+if address := os.environ.get("EXAMPLE_POSTGRESQL"):
+    host, _, port = address.partition(":")
+    login = dict.fromkeys(("NAME", "USER", "PASSWORD"), "example")
+    DATABASES["default"] = {"ENGINE": "django.db.backends.postgresql", "HOST": host, "PORT": port, **login}

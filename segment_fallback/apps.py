@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from django.apps import AppConfig
+from django.apps import apps as global_apps
 
 
 class SegmentFallbackConfig(AppConfig):
@@ -29,7 +30,8 @@ class SegmentFallbackConfig(AppConfig):
             forget.register()
         user_logged_in.connect(merge_at_login, dispatch_uid="segment_fallback.profiles")
         user = django_settings.AUTH_USER_MODEL
-        post_save.connect(auth_events.note_sign_up, sender=user, dispatch_uid="segment_fallback.sign_up")
+        if user.partition(".")[0] in global_apps.app_configs:  # a site may have no users at all
+            post_save.connect(auth_events.note_sign_up, sender=user, dispatch_uid="segment_fallback.sign_up")
         if get_settings().PROFILES:
             forget.register()
         if get_settings().PROFILE_API:

@@ -1,142 +1,42 @@
-"""Celery's tasks, their place in a beat schedule, and tasks that know whose request they come from."""
+"""The tasks that Celery finds in this app, and what schedules them.
+
+Whatever looks for the ``tasks`` of every app, as other schedulers do that a site may use, can import this module where
+Celery is not installed. What is in it then says which extra brings it.
+"""
 
 from __future__ import annotations
 
-import contextlib
-from typing import Any
+from typing import TYPE_CHECKING, NoReturn
+
+from segment_fallback.exceptions import MissingExtra
 
 try:
-    from celery import Celery, Task, group, shared_task
-    from celery.signals import (
-        before_task_publish,
-        celeryd_after_setup,
-        task_postrun,
-        task_prerun,
-        worker_process_shutdown,
-        worker_shutting_down,
+    from segment_fallback.celery_tasks import (
+        EVENTS_TASK,
+        TASK,
+        beat_schedule,
+        flush,
+        flush_part,
+        handle_events,
+        propagate_identity,
+        schedule_flush,
     )
-except ImportError as error:
-    from segment_fallback.exceptions import MissingExtra
+except MissingExtra:
+    if not TYPE_CHECKING:
 
-    raise MissingExtra("segment_fallback.tasks", "celery") from error
-
-from segment_fallback import ambient, counting
-from segment_fallback.buffers import buffers
-from segment_fallback.client.sending import off_the_loop
-from segment_fallback.conf import get_settings
-from segment_fallback.delivery import flush as delivery
-from segment_fallback.delivery.archiving import begin_upkeep
-from segment_fallback.exceptions import BufferUnavailable
-from segment_fallback.message import normalise
-
-TASK = "segment_fallback.tasks.flush"
-EVENTS_TASK = "segment_fallback.tasks.handle_events"
-
-HEADER = "segment_fallback"
-"""The header of a task that says whose request published it."""
+        def __getattr__(name: str) -> NoReturn:
+            if name.startswith("__"):
+                raise AttributeError(name)
+            raise MissingExtra("segment_fallback.tasks", "celery")
 
 
-@worker_shutting_down.connect
-def stop_flushing(**kwargs: Any) -> None:
-    """End a flush between two batches. Prefork's children do not hear of it; they end with their budget."""
-    delivery.stopping.set()
-
-
-@worker_process_shutdown.connect
-def write_counts(**kwargs: Any) -> None:
-    """Of a fork of the pool, which ends without running what ``atexit`` was told."""
-    counting.write_all()
-
-
-@celeryd_after_setup.connect
-def import_handlers(**kwargs: Any) -> None:
-    """Before the pool forks, so that all its forks have the same code, whenever they begin."""
-    from segment_fallback.events.handlers import registry  # needs the models, and settings may import this module
-
-    with contextlib.suppress(Exception):  # each run says what is wrong
-        registry.discover()
-
-
-@shared_task(name=TASK, ignore_result=True)
-def flush() -> str:
-    """Flush every buffer to Segment; several parts in parallel, each by a task of its own.
-
-    May overlap with itself, be killed or be delivered twice: no event is lost.
-    """
-    parts = [(alias, part) for alias in buffers for part in range(buffers[alias].parts)]
-    if len(parts) == 1:
-        return str(delivery.flush())
-    report = delivery.Report()
-    begin_upkeep()
-    delivery.drain(report, lease=4 * get_settings().SEND_TIMEOUT)
-    # What no worker has begun within the budget of one flush, the next will do.
-    group(flush_part.s(*part) for part in parts).apply_async(expires=get_settings().FLUSH_BUDGET)
-    return f"{len(parts)} parts to flush; {report}"
-
-
-@shared_task(name="segment_fallback.tasks.flush_part", ignore_result=True)
-def flush_part(alias: str, part: int) -> str:
-    """Flush one part of one buffer."""
-    return str(delivery.flush([alias], parts=[part]))
-
-
-@shared_task(name=EVENTS_TASK, ignore_result=True)
-def handle_events() -> str:
-    """Run the handlers of events that are due. May overlap with itself, be killed or be delivered twice."""
-    # These need the models, and settings may import this module.
-    from segment_fallback.events.handlers import registry
-    from segment_fallback.events.run import run
-
-    try:
-        return str(run())
-    except BufferUnavailable:
-        if registry.all():
-            raise
-        return "no handlers"  # a site without them need not have the tables: its messages may wait in DynamoDB
-
-
-def beat_schedule(every: float = 10.0) -> dict[str, dict[str, Any]]:
-    """The entries of a beat schedule that run events' handlers, and flush, every so many seconds.
-
-    In settings: ``CELERY_BEAT_SCHEDULE = {**beat_schedule()}``.
-    """
-    # A tick that no worker took before the next one comes is of no use.
-    options = {"expires": every * 0.9}
-    return {
-        "segment-fallback-events": {"task": EVENTS_TASK, "schedule": every, "options": options},
-        "segment-fallback-flush": {"task": TASK, "schedule": every, "options": options},
-    }
-
-
-def schedule_flush(app: Celery, every: float = 10.0) -> None:
-    """Add flush and events to a Celery app's beat schedule: ``schedule_flush(app)`` below ``app = Celery(…)``."""
-    app.conf.beat_schedule = {**(app.conf.beat_schedule or {}), **beat_schedule(every)}
-
-
-def propagate_identity(app: Celery) -> None:
-    """Let this app's tasks be about the visitor whose request published them, and the tasks that those publish.
-
-    Ids and context (the address, too) ride in the broker, in a header. Publishing reads the session, as tracking does.
-    """
-
-    def carry(headers: dict[str, Any] | None = None, **kwargs: Any) -> None:
-        now = ambient.current.get()
-        if now is not None and headers is not None:
-            # A task's time is its own.
-            fields = {key: value for key, value in off_the_loop(now.fields).items() if key != "timestamp"}
-            headers.setdefault(HEADER, normalise(fields))
-
-    def begin(task: Task[Any, Any], **kwargs: Any) -> None:
-        fields = task.request.get(HEADER)
-        if task.app is app and isinstance(fields, dict):
-            task.request.segment_token = ambient.current.set(ambient.Ambient(lambda: fields))  # type: ignore[attr-defined]
-
-    def end(task: Task[Any, Any], **kwargs: Any) -> None:
-        token = task.request.get("segment_token")
-        if task.app is app and token is not None:
-            ambient.current.reset(token)
-
-    name = f"segment_fallback.{id(app)}"
-    before_task_publish.connect(carry, weak=False, dispatch_uid="segment_fallback")
-    task_prerun.connect(begin, weak=False, dispatch_uid=name)
-    task_postrun.connect(end, weak=False, dispatch_uid=name)
+__all__ = [
+    "EVENTS_TASK",
+    "TASK",
+    "beat_schedule",
+    "flush",
+    "flush_part",
+    "handle_events",
+    "propagate_identity",
+    "schedule_flush",
+]

@@ -20,8 +20,8 @@ Server = TypeVar("Server")
 
 
 MARKED = {
-    "e2e": ("e2e", "example", "test_in_chromium.py"),
-    "slow": ("torture", "serving", "edge", "test_conservation.py", "test_on_the_wire.py"),
+    "e2e": ("e2e", "example", "test_in_chromium.py", "test_browser_clients.py"),
+    "slow": ("torture", "serving", "edge", "deploy", "test_conservation.py", "test_on_the_wire.py"),
 }
 
 

@@ -1,6 +1,6 @@
 """Real servers for the tests, each on a free port of 127.0.0.1 and stopped at the end.
 
-moto, DynamoDB Local, dynalite; PostgreSQL and MariaDB, whose own users run them where the tests are root's.
+moto, DynamoDB Local, dynalite; Redis; PostgreSQL and MariaDB, whose own users run them where the tests are root's.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -36,7 +36,7 @@ def moto_server() -> Iterator[str]:
     """moto's server, an imitation of AWS in Python. Yields its URL."""
     port = free_port()
     code = f"from moto.server import main; main(['-H', '127.0.0.1', '-p', '{port}'])"
-    with _running([sys.executable, "-c", code], port) as url:
+    with running([sys.executable, "-c", code], port) as url:
         yield url
 
 
@@ -51,7 +51,7 @@ def dynamodb_local() -> Iterator[str]:
     port = free_port()
     options = ["-inMemory", "-disableTelemetry", "-port", str(port)]
     command = [java, "-Djava.library.path=./DynamoDBLocal_lib", "-jar", "DynamoDBLocal.jar", *options]
-    with _running(command, port, cwd=EMULATOR) as url:
+    with running(command, port, cwd=EMULATOR) as url:
         yield url
 
 
@@ -65,8 +65,20 @@ def dynalite() -> Iterator[str]:
         raise NotInstalled("dynalite comes from npm: npm ci")
     port = free_port()
     command = [node, str(DYNALITE), "--host", "127.0.0.1", "--port", str(port), "--createTableMs", "1"]
-    with _running([*command, "--deleteTableMs", "1"], port) as url:
+    with running([*command, "--deleteTableMs", "1"], port) as url:
         yield url
+
+
+@contextlib.contextmanager
+def redis() -> Iterator[str]:
+    """Redis, in memory. Yields its host and port. Raises NotInstalled."""
+    program = shutil.which("redis-server")
+    if program is None:
+        raise NotInstalled("no Redis: apt-get install redis-server")
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with running([program, *options], port) as url:
+        yield url.removeprefix("http://")
 
 
 @dataclass
@@ -200,9 +212,16 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def _running(command: Sequence[str], port: int, cwd: Path | None = None) -> Iterator[str]:
+def running(
+    command: Sequence[str],
+    port: int,
+    cwd: Path | None = None,
+    env: Mapping[str, str] | None = None,
+    user: str | None = None,
+) -> Iterator[str]:
+    """The URL of a server that answers on this port. ``user``: who runs it, if not who runs the tests."""
     with tempfile.TemporaryFile() as log:
-        process = subprocess.Popen(command, cwd=cwd, stdout=log, stderr=subprocess.STDOUT)
+        process = _popen(command, user, cwd=cwd, env=env, stdout=log, stderr=subprocess.STDOUT)
         try:
             deadline = time.monotonic() + PATIENCE
             while not _listens(port):

@@ -99,13 +99,25 @@ def test_beat_schedule_can_be_imported_by_settings(tmp_path: Path) -> None:
     assert run.stdout == "15 True\n", run.stderr
 
 
-def test_tasks_without_celery_name_the_extra_that_brings_it() -> None:
-    run = python("import sys; sys.modules['celery'] = None; import segment_fallback.tasks")
+@pytest.mark.parametrize("name", ["schedule_flush", "flush"])
+def test_tasks_without_celery_name_the_extra_that_brings_it(name: str) -> None:
+    run = python(f"import sys; sys.modules['celery'] = None; from segment_fallback.tasks import {name}")
     assert run.returncode == 1
     assert run.stderr.splitlines()[-1] == (
         "segment_fallback.exceptions.MissingExtra: segment_fallback.tasks needs an optional package: "
         "pip install 'django-segment-fallback[celery]'"
     )
+
+
+def test_tasks_without_celery_can_be_imported_by_who_looks_for_the_tasks_of_every_app() -> None:
+    run = python(
+        "import sys; sys.modules['celery'] = None\n"
+        "from django.conf import settings; settings.configure(INSTALLED_APPS=['segment_fallback'])\n"
+        "import django; django.setup()\n"
+        "from django.utils.module_loading import autodiscover_modules; autodiscover_modules('tasks')\n"
+        "print(hasattr(sys.modules['segment_fallback.tasks'], '__wrapped__'))"
+    )
+    assert run.stdout == "False\n", run.stderr
 
 
 @pytest.mark.django_db

@@ -14,7 +14,8 @@ from segment_fallback.testing.receiver import LocalSegment
 def main(argv: Sequence[str] | None = None) -> None:
     """Run it, say where it listens, return when told to stop; exit 2 for wrong arguments or a taken port."""
     parser = argparse.ArgumentParser(prog="python -m segment_fallback.testing", description=__doc__)
-    parser.add_argument("--port", type=int, default=8001, help="on 127.0.0.1, 0: a free one (default: 8001)")
+    parser.add_argument("--port", type=int, default=8001, help="0: a free one (default: 8001)")
+    parser.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     parser.add_argument("--analytics-js", metavar="PATH", help="folder of @segment/analytics-next")
     parser.add_argument("--write-key", action="append", help="a key that exists, repeatable (default: any)")
     options = parser.parse_args(argv)
@@ -23,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: stop.set())
     try:
-        segment = LocalSegment(options.port, options.analytics_js, options.write_key).start()
+        segment = LocalSegment(options.port, options.analytics_js, options.write_key, options.host).start()
     except (OSError, OverflowError) as error:
         parser.error(str(error))
     try:

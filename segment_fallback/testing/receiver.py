@@ -46,6 +46,7 @@ class LocalSegment:
     analytics_js  folder of the npm package @segment/analytics-next, or node_modules: FileNotFoundError if it
                   is not there. By default $SEGMENT_ANALYTICS_NEXT, else a node_modules here or above, if any
     write_keys    the keys that exist; None: any will do
+    host          the address to listen on: "0.0.0.0" in a container, whose port is published to your machine only
     """
 
     def __init__(
@@ -53,8 +54,10 @@ class LocalSegment:
         port: int = 0,
         analytics_js: str | os.PathLike[str] | None = None,
         write_keys: Collection[str] | None = None,
+        host: str = "127.0.0.1",
     ) -> None:
         self.port = port
+        self.host = host
         self.write_keys = None if write_keys is None else frozenset(write_keys)
         self.analytics_js = cdn.find_package(analytics_js)
         self._server: Server | None = None
@@ -74,7 +77,7 @@ class LocalSegment:
         """Listen. Raises OSError where the port is taken, RuntimeError where it listens already."""
         if self._server is not None:
             raise RuntimeError(f"already listening on {self.url}")
-        self._server = Server(self.port, self._respond)
+        self._server = Server(self.port, self._respond, self.host)
         self.port = self._server.port
         return self
 

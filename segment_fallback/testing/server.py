@@ -37,8 +37,8 @@ class Server(socketserver.ThreadingMixIn, socketserver.TCPServer):
     allow_reuse_address = True
     request_queue_size = 128
 
-    def __init__(self, port: int, respond: Respond) -> None:
-        super().__init__(("127.0.0.1", port), _Handler)
+    def __init__(self, port: int, respond: Respond, host: str = "127.0.0.1") -> None:
+        super().__init__((host, port), _Handler)
         self.respond = respond
         self.port: int = self.server_address[1]
         self.stopping = threading.Event()

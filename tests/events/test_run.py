@@ -15,13 +15,13 @@ from pytest_django import DjangoDbBlocker
 from segment_fallback import atrack, emit, on, track
 from segment_fallback.ambient import ambient
 from segment_fallback.buffers.base import now_ms
+from segment_fallback.celery_tasks import import_handlers
 from segment_fallback.delivery.flush import stopping
 from segment_fallback.events import Event
 from segment_fallback.events.handlers import registry
 from segment_fallback.events.outbox import make_row
 from segment_fallback.events.run import CLAIMED, DIED, KEPT, LEASE, UNHANDLED, Runner, claim_unborn, run, run_inline
 from segment_fallback.models import OutcomeCount, PendingEvent
-from segment_fallback.tasks import import_handlers
 from tests.databases import database
 from tests.events.conftest import make_due, sent, waiting
 from tests.servers import DatabaseServer

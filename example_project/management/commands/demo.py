@@ -14,17 +14,14 @@ from typing import Any
 
 import requests
 from django.conf import settings
-from django.contrib.auth.models import User
-from django.core.management import call_command
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from example_project import edge
 from example_project.celery import app as celery
-from example_project.settings import BASE_DIR, BUFFER, VAR
+from example_project.prepare import USER, prepare
+from example_project.settings import BASE_DIR, VAR
 
 HOST = "127.0.0.1"
-USER = "demo"
-"""Who may see the dashboard: name and password. For your own machine only, as all of the demo is."""
 START_SECONDS = 60.0
 STOP_SECONDS = 5.0
 
@@ -108,11 +105,7 @@ class Command(BaseCommand):
         # Worker and beat would make the broker's tables at the same time.
         with celery.connection_for_write() as connection:
             celery.amqp.queues[celery.conf.task_default_queue].bind(connection.default_channel).declare()
-        call_command("migrate", verbosity=0)
-        if not User.objects.filter(username=USER).exists():
-            User.objects.create_superuser(USER, password=USER)
-        if BUFFER == "dynamodb":
-            call_command("segment_table", create=True)
+        prepare()
 
     def _tell(self, shop: str, segment: str) -> None:
         self.stdout.write(f"\n  The shop           {shop}/\n  What arrived       {shop}/live/")
