@@ -203,5 +203,6 @@ RULES: dict[str, Rule] = {
     "HEALTH_MAX_AGE": _positive,
     "HEALTH_MAX_SILENCE": _positive,
     "SEND_TIMEOUT": _positive,
+    "SENDS_IN_FLIGHT": _positive,
     "OUTCOME_INTERVAL": _not_negative,
 }

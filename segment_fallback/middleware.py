@@ -9,6 +9,7 @@ variations is served as the visitor's one; where none is declared, that costs no
 
 from __future__ import annotations
 
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from asgiref.sync import iscoroutinefunction, markcoroutinefunction, sync_to_asy
 from django.conf import settings as django_settings
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
-from django.urls import Resolver404, resolve
+from django.urls import Resolver404, get_resolver, resolve
 
 from segment_fallback import ambient
 from segment_fallback.conf import Settings, get_settings
@@ -28,6 +29,7 @@ from segment_fallback.page.snippet import csp_nonce
 from segment_fallback.profiles.variations import aassign, assign, registry, serve, varies
 
 GetResponse = Callable[[HttpRequest], HttpResponseBase | Awaitable[HttpResponseBase]]
+View = Callable[..., HttpResponseBase]
 
 
 class SegmentMiddleware:
@@ -115,11 +117,47 @@ def early_view(request: HttpRequest, settings: Settings) -> Callable[[HttpReques
         return None
     if django_settings.SECURE_SSL_REDIRECT and not request.is_secure():
         return None
+    mount, _, rest = path.partition(part)
+    hit = _PIXEL.match(rest)
+    if hit and (known := mounts.view(mount)):
+        return lambda request: known(request, part[1:-1], *hit.groups())
     try:
-        match = resolve(request.path_info)
+        match = resolve(path)
     except Resolver404:
         return None
     if match.app_name.rpartition(":")[2] != "segment_fallback":
         return None
+    if hit and match.url_name == "pixel" and match.kwargs.keys() <= {"name", "message_id", "data", "token"}:
+        mounts.learn(mount, match.func)
     request.resolver_match = match
     return lambda request: match.func(request, *match.args, **match.kwargs)
+
+
+_PIXEL = re.compile(r"p/([-a-zA-Z0-9_]+)/([A-Za-z0-9+_=]+)(?:/([^/]+))?\Z")
+"""What stands behind the endpoint's name in the URLs ``pixel`` of segment_fallback.urls."""
+
+
+class Mounts:
+    """Where Django's resolver has found the pixel, so that it need not be asked again: it takes as long as all the
+    checks of a hit."""
+
+    MAX = 20
+    """A path may have a variable part before our URLs. What comes after so many is resolved each time."""
+
+    def __init__(self) -> None:
+        self._resolver: object = None
+        self._views: dict[str, View] = {}
+
+    def view(self, mount: str) -> View | None:
+        """The view of the pixel's URLs that begin so, as far as it is known."""
+        return self._views.get(mount) if self._resolver is get_resolver() else None
+
+    def learn(self, mount: str, view: View) -> None:
+        resolver = get_resolver()
+        if self._resolver is not resolver:
+            self._resolver, self._views = resolver, {}
+        if len(self._views) < self.MAX:
+            self._views[mount] = view
+
+
+mounts = Mounts()

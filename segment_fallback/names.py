@@ -20,13 +20,13 @@ from segment_fallback.conf import DEFAULT_SOURCE, Source, get_settings, get_sour
 
 def endpoint_names() -> tuple[str, ...]:
     """The path segments under which our endpoints answer: the one to write now, then those that old pages carry."""
-    return _endpoint_names(get_settings().ENDPOINT_NAME, _secrets())
+    return _endpoint_names(get_settings().ENDPOINT_NAME, secrets())
 
 
 @functools.lru_cache(maxsize=8)  # every page asks, and each reading of Django's settings costs a fifth of a microsecond
 def endpoint_paths(fixed: str | None) -> tuple[str, ...]:
     """What the path of a request to one of our endpoints holds: ``/name/``, of each name. ``fixed``: ENDPOINT_NAME."""
-    return tuple(f"/{name}/" for name in _endpoint_names(fixed, _secrets()))
+    return tuple(f"/{name}/" for name in _endpoint_names(fixed, secrets()))
 
 
 def public_key(alias: str = DEFAULT_SOURCE) -> str:
@@ -41,7 +41,7 @@ def hint_cookie() -> str:
 
 def id_cookies() -> tuple[str, ...]:
     """The signed cookie of the anonymousId: the name to write now, then those that visitors may still have."""
-    return tuple(_derived("segment_fallback.id_cookie", "", secret)[:8] for secret in _secrets())
+    return _id_cookies(secrets())
 
 
 def variation_cookie(experiment: str) -> str:
@@ -56,20 +56,21 @@ def variation_signature(experiment: str, variation: str) -> str:
 
 def pads() -> tuple[str, ...]:
     """What makes the names of files the site's own: the pad to write with now, then those that we still read."""
-    return tuple(_derived("segment_fallback.pad", "", secret)[:32] for secret in _secrets())
+    return tuple(_derived("segment_fallback.pad", "", secret)[:32] for secret in secrets())
 
 
 def source_of_key(key: str) -> Source | None:
     """The source that a client means, by its public key or (server libraries have it) by the write key itself."""
     for alias in (DEFAULT_SOURCE, *get_settings().SOURCES):
         source = get_source(alias)
-        if source and (key == source.write_key or key in (_public_key(alias, secret) for secret in _secrets())):
+        if source and (key == source.write_key or key in (_public_key(alias, secret) for secret in secrets())):
             return source
     return None
 
 
 @functools.cache
-def _secrets() -> tuple[str | bytes, ...]:
+def secrets() -> tuple[str | bytes, ...]:
+    """The site's SECRET_KEY, then those that it has retired."""
     return (django_settings.SECRET_KEY, *django_settings.SECRET_KEY_FALLBACKS)
 
 
@@ -77,7 +78,7 @@ def _secrets() -> tuple[str | bytes, ...]:
 def _forget_secrets(*, setting: str, **kwargs: Any) -> None:
     """Of tests only: a site's secrets change by a restart."""
     if setting in ("SECRET_KEY", "SECRET_KEY_FALLBACKS"):
-        _secrets.cache_clear()
+        secrets.cache_clear()
         endpoint_paths.cache_clear()
 
 
@@ -89,6 +90,11 @@ def _public_key(alias: str, secret: str | bytes) -> str:
 def _endpoint_names(fixed: str | None, secrets: tuple[str | bytes, ...]) -> tuple[str, ...]:
     names = tuple(_derived("segment_fallback.endpoint_name", "", secret)[:6] for secret in secrets)
     return (fixed, *names) if fixed else names
+
+
+@functools.lru_cache(maxsize=8)
+def _id_cookies(secrets: tuple[str | bytes, ...]) -> tuple[str, ...]:
+    return tuple(_derived("segment_fallback.id_cookie", "", secret)[:8] for secret in secrets)
 
 
 @functools.lru_cache(maxsize=512)

@@ -23,8 +23,12 @@ class Tally(Counting[Outcomes]):
 
     def add(self, way: Way, outcome: Outcome, number: int = 1) -> None:
         """Count hits; of a batch each event is one. Never raises."""
-        hour = int(time.time()) // 3600 * 3600
-        self.change(lambda pending: pending.update({(hour, way.value, outcome.value): number}))
+        key = (int(time.time()) // 3600 * 3600, way.value, outcome.value)
+
+        def count(pending: Outcomes) -> None:
+            pending[key] += number
+
+        self.change(count)
         if outcome.refused:
             tell(refused, Outcome, way=way, outcome=outcome, number=number)
 

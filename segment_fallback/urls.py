@@ -59,8 +59,9 @@ NOT_FOR_PAGES = [
 """Paths with words in them, which a list could name. Below the endpoint's name no URL that a page asks for has any."""
 
 urlpatterns = [
-    path("<segment_endpoint_name:name>/p/<slug:message_id>/<segment_data:data>", pixel.pixel, name="pixel"),
+    # The page's script asks for the first.
     path("<segment_endpoint_name:name>/p/<slug:message_id>/<segment_data:data>/<str:token>", pixel.pixel, name="pixel"),
+    path("<segment_endpoint_name:name>/p/<slug:message_id>/<segment_data:data>", pixel.pixel, name="pixel"),
     path("<segment_endpoint_name:name>/n/<str:token>", pixel.noscript, name="noscript"),
     path("<segment_endpoint_name:name>/e/<segment_letter:kind>", collect.collect, name="events"),
     path("<segment_endpoint_name:name>/q", collect.calls, name="calls"),

@@ -112,6 +112,7 @@ WRONG_TYPES: list[tuple[str, Any, str]] = [
     ("LAST_EVENTS", 50, "True or False or None, not int"),
     ("FLUSH_BUDGET", None, "a number, not NoneType"),
     ("SEND_TIMEOUT", (1, 2), "a number, not tuple"),
+    ("SENDS_IN_FLIGHT", 1.5, "a whole number, not float"),
     ("GZIP", 0, "True or False, not int"),
     ("OUTCOME_INTERVAL", False, "a number, not bool"),
 ]
@@ -206,6 +207,7 @@ WRONG_VALUES: list[tuple[str, Any]] = [
     ("HEALTH_MAX_AGE", 0.0),
     ("HEALTH_MAX_SILENCE", -1.0),
     ("SEND_TIMEOUT", -1),
+    ("SENDS_IN_FLIGHT", 0),
     ("OUTCOME_INTERVAL", -1.0),
 ]
 

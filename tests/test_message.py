@@ -22,6 +22,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from segment.analytics.client import Client
 
+from segment_fallback import message
 from segment_fallback.exceptions import InvalidMessage, SegmentFallbackError
 from segment_fallback.message import MAX_DEPTH, MAX_MESSAGE_BYTES, TYPES, Way, encode, label, new_message_id, normalise
 from segment_fallback.message import timestamp as iso
@@ -493,3 +494,21 @@ def test_normalise_names_what_the_sdk_drops_or_breaks(value: Any) -> None:
     assert from_sdk(value) in ("nothing", "crash", "Infinity")
     with pytest.raises(InvalidMessage):
         normalise(value)
+
+
+plain_json = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(st.dictionaries(st.text(), plain_json, max_size=4))
+def test_message_says_the_same_with_orjson_and_without(properties: dict[str, Any]) -> None:
+    event = {"type": "track", "event": "Bought", "messageId": "m", "userId": "u", "properties": properties}
+    with pytest.MonkeyPatch.context() as patch:
+        fast = encode(event).body
+        patch.setattr(message, "orjson", None)
+        plain = encode(event).body
+    assert json.loads(fast) == json.loads(plain)
+    assert label(fast) == label(plain) == ("track", "Bought")

@@ -11,6 +11,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path, reverse
 
+from segment_fallback import middleware
 from segment_fallback.intake.pixel import GIF
 from segment_fallback.message import new_message_id
 from segment_fallback.middleware import SegmentMiddleware
@@ -100,6 +101,27 @@ def test_endpoint_works_by_url_routing_alone(get: Get, settings: Any) -> None:
 def test_beacon_needs_no_csrf_token(settings: Any, early: bool) -> None:
     settings.MIDDLEWARE = [*([OURS] if early else []), "django.middleware.csrf.CsrfViewMiddleware"]
     assert Client(enforce_csrf_checks=True).post(pixel_url()).status_code == 200
+
+
+@pytest.mark.django_db
+def test_endpoint_is_found_once_and_then_known(get: Get, settings: Any) -> None:
+    settings.MIDDLEWARE = [OURS, f"{__name__}.unreachable"]
+    with pytest.MonkeyPatch.context() as patch:
+        first = get(pixel_url())
+        patch.setattr(middleware, "resolve", unreachable)
+        again = get(pixel_url() + "/token")
+    assert (first.content, again.content) == (GIF, GIF)
+    assert outcomes() == {"token_missing": 1, "token_invalid": 1}
+
+
+@pytest.mark.django_db
+def test_endpoint_that_has_moved_is_not_known_any_more(get: Get, settings: Any) -> None:
+    settings.MIDDLEWARE = [OURS, f"{__name__}.marking"]
+    url = pixel_url()
+    assert get(url).content == GIF
+    settings.ROOT_URLCONF = "segment_fallback.urls"
+    moved = get(url)
+    assert (moved.status_code, moved["X-Mark"]) == (404, "seen")
 
 
 @pytest.mark.parametrize(

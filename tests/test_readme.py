@@ -1,61 +1,29 @@
-"""README's tables say what the code says. `python -m tests.test_readme` writes them."""
+"""README says what the app is, and leads to the rest."""
 
 from __future__ import annotations
 
-import ast
-import itertools
 import re
-from pathlib import Path
 
-from segment_fallback.conf import KEYS, default_of
-from segment_fallback.outcome import Outcome
+from tests.docs.pages import DOCS, FENCE, ROOT
 
-ROOT = Path(__file__).parents[1]
-README = ROOT / "README.md"
+README = (ROOT / "README.md").read_text("utf-8")
 
 
-def explanations() -> dict[str, str]:
-    """What conf.py says below each setting."""
-    tree = ast.parse((ROOT / "segment_fallback/conf.py").read_text())
-    body = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == "Settings").body
-    found = {}
-    for setting, text in itertools.pairwise(body):
-        if isinstance(setting, ast.AnnAssign) and isinstance(setting.target, ast.Name) and isinstance(text, ast.Expr):
-            assert isinstance(text.value, ast.Constant)
-            found[setting.target.id] = " ".join(str(text.value.value).split()).replace("``", "`").replace("|", "\\|")
-    return found
+def test_ten_lines_are_those_of_the_quickstart() -> None:
+    """Beside what the quickstart writes for its own sake: names of files, a local Segment, a page to look at."""
+    quickstart = (DOCS / "quickstart.md").read_text("utf-8")
+    lines = [
+        line
+        for _, language, code in FENCE.findall(README)
+        if language in ("python", "django")
+        for line in code.splitlines()
+    ]
+    code = [re.sub(r"\s+# .*", "", line) for line in lines if line.strip() and not line.startswith(("#", "{#"))]
+    assert 7 <= len(code) <= 10
+    for line in code:
+        if "WRITE_KEY" not in line and "urlpatterns" not in line:
+            assert line.strip() in quickstart, line
 
 
-def settings_table() -> str:
-    rows = ["| Key | Default | Meaning |", "|---|---|---|"]
-    for key in KEYS:
-        default = "a `DatabaseBuffer`" if key == "BUFFERS" else f"`{default_of(key)!r}`"
-        rows.append(f"| `{key}` | {default} | {explanations()[key]} |")
-    return "\n".join(rows)
-
-
-def outcomes_table() -> str:
-    rows = ["| Outcome | Meaning |", "|---|---|"]
-    return "\n".join(rows + [f"| `{outcome.value}` | {outcome.explanation} |" for outcome in Outcome])
-
-
-def section(name: str, text: str) -> re.Match[str]:
-    found = re.search(rf"(?s)(<!-- {name}: [^\n]*-->\n)(.*?)(\n<!-- /{name} -->)", text)
-    assert found, f"README has no section {name}"
-    return found
-
-
-def test_readme_documents_every_setting() -> None:
-    assert section("settings", README.read_text())[2] == settings_table()
-
-
-def test_readme_documents_every_outcome() -> None:
-    assert section("outcomes", README.read_text())[2] == outcomes_table()
-
-
-if __name__ == "__main__":
-    readme = README.read_text()
-    for name, table in (("settings", settings_table()), ("outcomes", outcomes_table())):
-        match = section(name, readme)
-        readme = readme[: match.start(2)] + table + readme[match.end(2) :]
-    README.write_text(readme)
+def test_readme_is_short() -> None:
+    assert len(README.splitlines()) < 150

@@ -33,7 +33,7 @@ class Acceptance:
 
     def accept(self, messages: Sequence[Message]) -> None:
         """Keep the messages for delivery. Raises SpoolFull or BufferUnavailable; then none of them is promised."""
-        with span("put", messages=len(messages), bytes=sum(len(message.body) for message in messages)):
+        with span("put", messages=len(messages), bytes=sum([len(message.body) for message in messages])):
             self._keep(messages)
         last_events.remember(messages)
         tell(received, Message, messages=messages)

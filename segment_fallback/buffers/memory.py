@@ -72,6 +72,10 @@ class MemoryBuffer(Buffer):
         self.parts = parts
         self.store = store or Store()
 
+    def joins_writes(self) -> bool:
+        """Nothing is won by it: memory keeps nobody waiting."""
+        return False
+
     def write(self, messages: Sequence[Message]) -> None:
         now = now_ms()
         with self.store.lock:

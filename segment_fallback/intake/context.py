@@ -5,6 +5,7 @@ The rules are those of ``@segment/analytics-next`` 1.84 (MIT): its page tools an
 
 from __future__ import annotations
 
+import functools
 import re
 from typing import Any
 from urllib.parse import quote, unquote_plus, urlsplit
@@ -19,18 +20,23 @@ _BRAND = re.compile(r'"((?:[^"\\]|\\.)*)"\s*;\s*v="([^"]*)"')
 
 def environment(request: HttpRequest) -> dict[str, Any]:
     """``userAgent``, ``userAgentData`` and ``locale``, from the headers that carry them."""
-    headers = request.META
-    context: dict[str, Any] = {"userAgent": headers.get("HTTP_USER_AGENT", "")[:1000]}
-    if brands := _BRAND.findall(headers.get("HTTP_SEC_CH_UA", "")[:1000]):
+    header = request.META.get
+    context: dict[str, Any] = {"userAgent": header("HTTP_USER_AGENT", "")[:1000]}
+    if brands := _brands(header("HTTP_SEC_CH_UA", "")[:1000]):
         context["userAgentData"] = {
             "brands": [{"brand": brand, "version": version} for brand, version in brands],
-            "mobile": headers.get("HTTP_SEC_CH_UA_MOBILE") == "?1",
-            "platform": headers.get("HTTP_SEC_CH_UA_PLATFORM", "")[:100].strip('"'),
+            "mobile": header("HTTP_SEC_CH_UA_MOBILE") == "?1",
+            "platform": header("HTTP_SEC_CH_UA_PLATFORM", "")[:100].strip('"'),
         }
     # The first language of the list is navigator.language.
-    if locale := headers.get("HTTP_ACCEPT_LANGUAGE", "").partition(",")[0].partition(";")[0].strip()[:35]:
+    if locale := header("HTTP_ACCEPT_LANGUAGE", "").partition(",")[0].partition(";")[0].strip()[:35]:
         context["locale"] = locale
     return context
+
+
+@functools.lru_cache(maxsize=100)  # a version of a browser says the same to all
+def _brands(header: str) -> list[tuple[str, str]]:
+    return _BRAND.findall(header)
 
 
 def library(way: Way) -> dict[str, str]:
@@ -60,6 +66,8 @@ def _canonical_path(canonical: str) -> str:
 def campaign(search: str) -> dict[str, str]:
     """``context.campaign`` from the ``utm_`` parameters; ``utm_campaign`` is its ``name``."""
     found: dict[str, str] = {}
+    if "utm_" not in search:
+        return found
     for parameter in search.removeprefix("?").replace("?", "&").split("&"):
         key, _, value = parameter.partition("=")
         if "utm_" in key and len(key) > 4:

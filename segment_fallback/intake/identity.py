@@ -14,6 +14,7 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
+import socket
 import time
 import uuid
 from dataclasses import dataclass
@@ -23,14 +24,15 @@ from urllib.parse import unquote
 
 from django.conf import settings as django_settings
 from django.contrib.auth import SESSION_KEY, get_user
-from django.core.signing import BadSignature, SignatureExpired, TimestampSigner
+from django.core.signing import BadSignature, TimestampSigner
 from django.http import HttpRequest
 from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
 
 from segment_fallback.conf import DAY, Settings
-from segment_fallback.names import id_cookies
+from segment_fallback.names import id_cookies, secrets
+from segment_fallback.signing import unsign_timed
 
 ANONYMOUS_ID_COOKIE = "ajs_anonymous_id"
 """The name, form (plain text), age and SameSite of analytics.js's own cookie, so that both use one id."""
@@ -83,7 +85,10 @@ def proven_anonymous_id(request: HttpRequest, settings: Settings) -> str | None:
 
 def twin(request: HttpRequest) -> str | None:
     """The anonymousId in analytics.js's cookie: plain, or in quotes as older versions wrote it."""
-    text = unquote(request.COOKIES.get(ANONYMOUS_ID_COOKIE, ""))
+    text = request.COOKIES.get(ANONYMOUS_ID_COOKIE, "")
+    if is_anonymous_id(text):
+        return text
+    text = unquote(text)
     if text.startswith('"'):
         try:
             text = str(json.loads(text))
@@ -94,19 +99,14 @@ def twin(request: HttpRequest) -> str | None:
 
 def signed(request: HttpRequest) -> Signed | None:
     """The signed cookie's content, if there is one that is genuine and not older than a year."""
-    signer = TimestampSigner(salt=SALT)
     for number, cookie in enumerate(id_cookies()):
-        value = request.COOKIES.get(cookie, "")
         try:
-            try:
-                text, young = signer.unsign(value, max_age=RENEW_AFTER), True
-            except SignatureExpired:
-                text, young = signer.unsign(value, max_age=COOKIE_AGE), False
+            text, age = unsign_timed(request.COOKIES.get(cookie, ""), SALT, secrets())
         except (BadSignature, ValueError):  # ValueError: an odd timestamp
             continue
         origin, _, own = text.partition(":")
-        if is_anonymous_id(own):
-            return Signed(own, origin == _MINTED, young and number == 0)
+        if age <= COOKIE_AGE and is_anonymous_id(own):
+            return Signed(own, origin == _MINTED, age <= RENEW_AFTER and number == 0)
     return None
 
 
@@ -208,14 +208,24 @@ def _user(request: HttpRequest) -> Any:
 
 def client_ip(request: HttpRequest, settings: Settings) -> str | None:
     """The visitor's address. ``X-Forwarded-For`` is believed as far as TRUSTED_PROXIES says, from the right."""
-    address = request.META.get("REMOTE_ADDR", "")
+    address: str = request.META.get("REMOTE_ADDR", "")
     if settings.TRUSTED_PROXIES:
         forwarded = request.META.get("HTTP_X_FORWARDED_FOR", "").split(",")
         if len(forwarded) >= settings.TRUSTED_PROXIES:
             address = forwarded[-settings.TRUSTED_PROXIES]
+    address = address.strip()
+    try:
+        socket.inet_pton(socket.AF_INET, address)
+    except (OSError, ValueError):
+        return _other_address(address)
+    return address
+
+
+def _other_address(text: str) -> str | None:
+    """An address of IPv6, in its canonical form, if it is one."""
     try:
         # Behind a "%" an address of IPv6 may have any text, to name a network of the machine that wrote it.
-        ip = ipaddress.ip_address(address.strip().partition("%")[0])
+        ip = ipaddress.ip_address(text.partition("%")[0])
     except ValueError:
         return None
     # So a server that listens on IPv6 writes those of IPv4. They are all of one /64, which would be limited as one.

@@ -24,6 +24,15 @@ class Kept:
     retry_after: int | None = None
 
 
+def keep_one(message: Message, settings: Settings) -> Outcome:
+    """Make sure of one message, and say how it ended. Raises SpoolFull or BufferUnavailable."""
+    if settings.COLLECT == "buffer":
+        accept([message])
+        return Outcome.ACCEPTED
+    [outcome] = keep([message], settings).outcomes
+    return outcome
+
+
 def keep(messages: Sequence[Message], settings: Settings) -> Kept:
     """Make sure of the messages, all of one source. Raises SpoolFull or BufferUnavailable."""
     if settings.COLLECT == "buffer":

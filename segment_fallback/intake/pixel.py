@@ -11,10 +11,11 @@ import binascii
 import json
 import logging
 import re
+import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from datetime import datetime, timedelta, timezone
-from typing import Any
+from dataclasses import replace
+from datetime import datetime, timezone
+from typing import Any, NamedTuple
 from urllib.parse import quote, unquote
 
 from django.conf import settings as django_settings
@@ -26,10 +27,10 @@ from segment_fallback import message
 from segment_fallback.conf import Settings, get_settings, get_source
 from segment_fallback.exceptions import BufferUnavailable, InvalidMessage, SpoolFull
 from segment_fallback.intake import context, identity, verify
-from segment_fallback.intake.keep import keep
+from segment_fallback.intake.keep import keep_one
 from segment_fallback.intake.privacy import check_choices
 from segment_fallback.log import log_fields, spare_admins
-from segment_fallback.message import Way
+from segment_fallback.message import Message, Way
 from segment_fallback.names import endpoint_names
 from segment_fallback.outcome import Outcome, Refused
 from segment_fallback.page.token import Page
@@ -51,8 +52,15 @@ _AGE = re.compile(r"[0-9]{1,9}\Z")
 _MESSAGE_ID = re.compile(r"[0-9a-f]{16,40}\Z")
 
 
-@dataclass(frozen=True)
-class Visit:
+HEADERS = {
+    "Content-Type": "image/gif",
+    "Cache-Control": "private, no-store",
+    "X-Content-Type-Options": "nosniff",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+
+
+class Visit(NamedTuple):
     """What the browser says of a page view; all of it unsigned, so all of it text of limited length."""
 
     message_id: str
@@ -73,8 +81,7 @@ def pixel(request: HttpRequest, name: str, message_id: str, data: str, token: st
     The page's token comes as the cookie of this very URL, which only a page of ours can set, and at the end of the URL,
     because the cookie may be refused, or come too late.
     """
-    cookies = (request.COOKIES.get(cookie) for cookie in endpoint_names())
-    cookie = next(filter(None, cookies), None)
+    cookie = next(filter(None, map(request.COOKIES.get, endpoint_names())), None)
 
     def visit(settings: Settings) -> tuple[Page, Visit]:
         page = verify.check_token(cookie or token, settings)
@@ -104,7 +111,7 @@ def decode_visit(message_id: str, data: str) -> tuple[Visit, str]:
     search, referrer. The script cuts it where it is too long, so its end may be missing. Raises Refused.
     """
     try:
-        text = base64.b64decode(data + "=" * (-len(data) % 4), altchars=b"+_").decode(errors="ignore")
+        text = binascii.a2b_base64(data.replace("_", "/") + "=" * (-len(data) % 4)).decode(errors="ignore")
     except (ValueError, binascii.Error):
         raise Refused(Outcome.MALFORMED) from None
     age, *lines = text.split("\n", LINES - 1)
@@ -153,15 +160,14 @@ def _answer(
         origin = verify.check_origin(request, page, settings, has_cookie=has_cookie, late=late)
         check_choices(request, settings)
         ip = identity.client_ip(request, settings)
-        verify.check_rate(ip, identity.visitor_key(request, settings), settings)
+        verify.check_rate(ip, None if settings.COOKIELESS else anonymous_id, settings)
         anonymous_id = anonymous_id or identity.new_anonymous_id()
         event = page_event(request, page, seen, origin, way)
         event["anonymousId"] = anonymous_id
         event["userId"] = identity.user_id(request, settings)
         if ip:
             event["context"]["ip"] = ip
-        encoded = message.encode(event, way=way, provisional=True, hold=settings.hold, source=page.source)
-        [outcome] = keep([encoded], settings).outcomes
+        outcome = keep_one(encoded(event, page, way, settings), settings)
     except Refused as refusal:
         outcome = refusal.outcome
     except InvalidMessage as error:
@@ -186,23 +192,30 @@ def _answer(
 
 def gif(request: HttpRequest, outcome: Outcome) -> HttpResponse:
     """The answer to a hit. Under DEBUG it says in a header how the hit ended."""
-    response = HttpResponse(GIF, content_type="image/gif")
+    response = HttpResponse(GIF, headers=HEADERS)
     if outcome.temporary:
-        response = HttpResponse(status=503, content_type="image/gif")
+        response = HttpResponse(status=503, headers=HEADERS)
         spare_admins(response)
     elif outcome is Outcome.METHOD and request.method != "HEAD":
         response.status_code = 405
         response["Allow"] = "GET, HEAD, POST"
-    response["Cache-Control"] = "private, no-store"
-    response["X-Content-Type-Options"] = "nosniff"
-    response["Cross-Origin-Resource-Policy"] = "same-origin"
     if django_settings.DEBUG:
         response["X-Segment-Fallback"] = outcome.value
     return response
 
 
+def encoded(event: dict[str, Any], page: Page, way: Way, settings: Settings) -> Message:
+    """The event as it waits. Raises InvalidMessage."""
+    options: Any = {"way": way, "provisional": True, "hold": settings.hold, "source": page.source}
+    try:
+        # All of it is text, but for the page's properties, and these are plain already.
+        return message.encode_plain(event, **options)
+    except UnicodeEncodeError:  # lone surrogates, which normalising replaces
+        return message.encode(event, **options)
+
+
 def _seen_at(visit: Visit) -> str:
-    return message.timestamp(datetime.now(timezone.utc) - timedelta(milliseconds=visit.age))
+    return message.timestamp(datetime.fromtimestamp(time.time() - visit.age / 1_000, timezone.utc))
 
 
 def page_event(request: HttpRequest, page: Page, visit: Visit, origin: verify.Origin, way: Way) -> dict[str, Any]:
@@ -219,7 +232,7 @@ def page_event(request: HttpRequest, page: Page, visit: Visit, origin: verify.Or
         referrer=visit.referrer,
         canonical=visit.canonical,
     )
-    properties: dict[str, Any] = {**page_context, **page.properties}
+    properties: dict[str, Any] = {**page_context, **page.plain_properties}
     event: dict[str, Any] = {"type": "page", "messageId": visit.message_id, "timestamp": _seen_at(visit)}
     if page.category:
         event["category"] = properties["category"] = page.category

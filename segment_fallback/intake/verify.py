@@ -6,7 +6,7 @@ import ipaddress
 import os
 import threading
 import time
-from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import SplitResult, unquote, urlsplit
 
 from django.conf import settings as django_settings
@@ -22,8 +22,7 @@ MAX_URL = 8_000
 """Characters of a request's path: more than any page of ours asks for."""
 
 
-@dataclass(frozen=True)
-class Origin:
+class Origin(NamedTuple):
     """Where a hit comes from: the page's scheme and host, and its URL if the browser told it."""
 
     scheme: str
@@ -213,8 +212,17 @@ def check_rate(ip: str | None, anonymous_id: str | None, settings: Settings, num
         raise Refused(Outcome.RATE)
 
 
+_SOME_PRIVATE = frozenset(map(str, (0, 10, 100, 127, 169, 172, 192, 198, 203, *range(224, 256))))
+"""The first numbers of IPv4 addresses of which some are not public:
+https://www.iana.org/assignments/iana-ipv4-special-registry/. For these ``ipaddress`` knows; to ask it costs as much
+as all other checks."""
+
+
 def _network(ip: str) -> str | None:
     """The address, or the /64 that an IPv6 subscriber gets as a rule; None for addresses that are not public."""
+    first, dot, _ = ip.partition(".")
+    if dot and first.isdecimal() and first not in _SOME_PRIVATE:
+        return ip
     address = ipaddress.ip_address(ip)
     if not address.is_global:
         return None

@@ -44,7 +44,8 @@ class Visitor(Scope):
     seed = ""
     _deferred: deque[Message] | None = None
     _deferring = True
-    _known: Person | None = None
+    _known: tuple[str | None, Outcome | None] | None = None
+    _context: Mapping[str, Any] | None = None
     variation: str | None = None
     """Which variation of the page the visitor gets; None where the page has none. See profiles/variations.py."""
     variations: Mapping[str, str] = MappingProxyType({})
@@ -175,12 +176,13 @@ class Visitor(Scope):
         settings = get_settings()
         known = self._known
         if known is None:
-            known = self._known = Person(
-                anonymous_id=identity.anonymous_id(self._request, settings),
-                context=context_of(self._request, settings),
-                refused=_refusal(self._request, settings),
-            )
-        return Person(identity.user_id(self._request, settings), known.anonymous_id, known.context, known.refused)
+            known = self._known = identity.anonymous_id(self._request, settings), _refusal(self._request, settings)
+        return Person(identity.user_id(self._request, settings), *known, self._find_context)
+
+    def _find_context(self) -> Mapping[str, Any]:
+        if self._context is None:
+            self._context = context_of(self._request, get_settings())
+        return self._context
 
     @property
     def profile(self) -> Profile | None:

@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import ipaddress
+
 import pytest
 from django.test import RequestFactory, override_settings
+from hypothesis import given
+from hypothesis import strategies as st
 
 from segment_fallback.conf import Settings
 from segment_fallback.intake import identity
-from segment_fallback.intake.verify import RateLimiter
+from segment_fallback.intake.verify import RateLimiter, _network
 from tests.intake.visits import Visit, outcomes, waiting
 
 
@@ -32,6 +36,31 @@ def test_client_ip_is_believed_as_far_as_proxies_are_trusted(
 ) -> None:
     request = RequestFactory().get("/", REMOTE_ADDR=remote, HTTP_X_FORWARDED_FOR=forwarded)
     assert identity.client_ip(request, Settings(TRUSTED_PROXIES=proxies)) == ip
+
+
+@given(
+    st.one_of(st.from_regex(r"[0-9. x]{0,4}(\.[0-9x]{0,4}){2,4}"), st.ip_addresses(v=4).map(str), st.text(max_size=9))
+)
+def test_client_ip_is_what_ipaddress_takes_for_one(text: str) -> None:
+    request = RequestFactory().get("/", REMOTE_ADDR=text)
+    try:
+        expected = str(ipaddress.ip_address(text.strip()))
+    except ValueError:
+        expected = None
+    if ":" not in text and "%" not in text:
+        assert identity.client_ip(request, Settings()) == expected
+
+
+@given(st.ip_addresses(v=4))
+def test_address_is_limited_if_it_is_public(ip: ipaddress.IPv4Address) -> None:
+    assert _network(str(ip)) == (str(ip) if ip.is_global else None)
+
+
+def test_each_first_number_of_an_address_is_judged_as_ipaddress_does() -> None:
+    for first in range(256):
+        for rest in ("0.0.1", "64.0.1", "88.99.1", "168.0.1", "254.1.1", "18.0.1", "51.100.1", "0.113.1"):
+            ip = ipaddress.ip_address(f"{first}.{rest}")
+            assert _network(str(ip)) == (str(ip) if ip.is_global else None)
 
 
 def test_limiter_counts_by_key_up_to_the_limit() -> None:
