@@ -1,47 +1,107 @@
-"""Does DatabaseBuffer become slower when a million messages wait? ``python -m benchmarks.buffers``
+"""What an event costs a DatabaseBuffer in which a million wait: ``python -m benchmarks.buffers``
 
-Puts one message, and claims a part and reads its first batch, with 1,000 and with 1,000,000 waiting rows, on SQLite
-and on PostgreSQL. Both sizes are measured in turn, so that what else the machine does falls on both; the figures
-are medians in milliseconds, and the ratio of the two.
+Milliseconds to put one message; to claim a part and read its first batch of 100; and for all that becomes of 100 of
+them but for the network: put in one write, claimed, read and deleted. With 1,000 and with 1,000,000
+waiting rows, on SQLite and on PostgreSQL. Both sizes are measured in turn.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
-import os
-import statistics
+import functools
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import django
 from django.core.management import call_command
 from django.db import connections
 
+from benchmarks.harness import Report, Result, in_turn, main
+from segment_fallback.message import Message, new_message_id
+
+if TYPE_CHECKING:
+    from segment_fallback.buffers.base import Claim, Waiting
+    from segment_fallback.buffers.database import DatabaseBuffer
+
 BODY = b'{"type":"page","properties":{"title":"' + b"x" * 700 + b'"}}'
-CHUNK = 10_000
+BATCH = 100
 GOAL = 1.1
 
+COLUMNS = (
+    "INSERT INTO segment_fallback_waitingmessage "
+    "(message_id, part, body, way, source, provisional, not_before, created) "
+)
+FILL = {
+    "sqlite": "WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < %s) "
+    + COLUMNS
+    + "SELECT printf('%%032x', n * 2654435761 %% 4294967296), 0, %s, 'pixel', 'default', 0, 0, n FROM rows",
+    "postgresql": COLUMNS
+    + "SELECT lpad(to_hex(n * 2654435761 %% 4294967296), 32, '0'), 0, %s, 'pixel', 'default', false, 0, n "
+    "FROM generate_series(1, %s::bigint) AS n",
+}
+"""SQL that inserts so many rows, their messageIds in no order; ours would take minutes."""
 
-def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-    django.setup()
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rows", type=int, nargs=2, default=[1_000, 1_000_000], help="the two numbers of rows")
-    options.add_argument("--rounds", type=int, default=300, help="how often each is measured")
-    arguments = options.parse_args()
-    few, many = arguments.rows
-    print(f"{'':12}{'':24}{few:>12,}{many:>12,}{'ratio':>8}")
+
+def measure(report: Report, arguments: argparse.Namespace) -> None:
+    sizes = [arguments.few, arguments.many]
     for name, databases in (("SQLite", sqlite), ("PostgreSQL", postgresql)):
-        with databases(arguments.rows) as aliases:
-            for work, medians in measure(aliases, arguments.rounds).items():
-                ratio = medians[1] / medians[0]
-                verdict = "" if ratio <= GOAL else f"  more than {GOAL}"
-                print(f"{name:12}{work:24}{medians[0]:>9.3f} ms{medians[1]:>9.3f} ms{ratio:>8.2f}{verdict}")
+        with databases(sizes) as aliases:
+            works = {"put": put, "claim, and read a batch": read, f"put, read and delete {BATCH}": deliver}
+            for what, work in works.items():
+                few, many = compare(work, aliases, arguments.rounds)
+                told = f"{what} with {arguments.many:,} waiting, {name}"
+                report.add(Result(told, f"with {arguments.few:,}", many, few, "ms", GOAL, at_most=True))
+
+
+def compare(work: Callable[[DatabaseBuffer], None], aliases: list[str], rounds: int) -> list[float]:
+    """Median milliseconds of the work in each of the databases."""
+    from segment_fallback.buffers.database import DatabaseBuffer
+
+    def timed(buffer: DatabaseBuffer) -> float:
+        started = time.perf_counter()
+        work(buffer)
+        return (time.perf_counter() - started) * 1000
+
+    buffers = {alias: DatabaseBuffer(using=alias) for alias in aliases}
+    contenders = {alias: functools.partial(timed, buffer) for alias, buffer in buffers.items()}
+    medians = in_turn(contenders, rounds)
+    return [medians[alias] for alias in aliases]
+
+
+def put(buffer: DatabaseBuffer) -> None:
+    buffer.put([new()])
+
+
+def read(buffer: DatabaseBuffer) -> None:
+    with claimed(buffer) as claim:
+        first_batch(claim)
+
+
+def deliver(buffer: DatabaseBuffer) -> None:
+    """What becomes of a hundred events, but for the network; as many wait afterwards as before."""
+    buffer.put([new() for _ in range(BATCH)])
+    with claimed(buffer) as claim:
+        claim.ack(first_batch(claim))
+
+
+def claimed(buffer: DatabaseBuffer) -> Claim:
+    claim = buffer.claim(0)
+    if claim is None:
+        raise SystemExit("somebody else flushes the benchmark's database")
+    return claim
+
+
+def first_batch(claim: Claim) -> list[Waiting]:
+    from segment_fallback.buffers.base import Limits
+
+    return next(claim.batches(Limits(max_count=BATCH)))
+
+
+def new() -> Message:
+    return Message(new_message_id(), BODY)
 
 
 @contextlib.contextmanager
@@ -74,21 +134,15 @@ def postgresql(sizes: list[int]) -> Iterator[list[str]]:
 @contextlib.contextmanager
 def filled(name: str, entries: list[dict[str, Any]], sizes: list[int]) -> Iterator[list[str]]:
     """The aliases of these databases, each with so many waiting messages."""
-    from segment_fallback.models import WaitingMessage
-
     aliases = [f"{name}-{size}" for size in sizes]
     for alias, entry, size in zip(aliases, entries, sizes, strict=True):
         connections.databases[alias] = {**connections.databases["default"], **entry}
         call_command("migrate", database=alias, verbosity=0)
-        for start in range(0, size, CHUNK):
-            rows = [
-                WaitingMessage(message_id=f"{n * 2654435761 % 2**32:032x}", body=BODY, way="pixel", created=n)
-                for n in range(start, min(start + CHUNK, size))
-            ]
-            WaitingMessage.objects.using(alias).bulk_create(rows)
+        vendor = connections[alias].vendor
         with connections[alias].cursor() as cursor:
+            cursor.execute(FILL[vendor], [size, BODY] if vendor == "sqlite" else [BODY, size])
             cursor.execute("ANALYZE")
-            if connections[alias].vendor == "postgresql":
+            if vendor == "postgresql":
                 cursor.execute("CHECKPOINT")  # what was written so far is not to be paid for while we measure
     try:
         yield aliases
@@ -97,37 +151,5 @@ def filled(name: str, entries: list[dict[str, Any]], sizes: list[int]) -> Iterat
             connections[alias].close()
 
 
-def measure(aliases: list[str], rounds: int) -> dict[str, list[float]]:
-    """Median milliseconds of each piece of work, by alias."""
-    from segment_fallback.buffers.base import Limits
-    from segment_fallback.buffers.database import DatabaseBuffer
-    from segment_fallback.message import Message, new_message_id
-
-    buffers = [DatabaseBuffer(using=alias) for alias in aliases]
-
-    def put(buffer: DatabaseBuffer) -> None:
-        buffer.put([Message(new_message_id(), BODY)])
-
-    def claim_and_first_batch(buffer: DatabaseBuffer) -> None:
-        claim = buffer.claim(0)
-        assert claim is not None  # noqa: S101 - nobody else is there
-        with claim:
-            next(claim.batches(Limits(max_count=100)))
-
-    work: dict[str, Callable[[DatabaseBuffer], None]] = {
-        "put": put,
-        "claim and first batch": claim_and_first_batch,
-    }
-    times: dict[tuple[str, int], list[float]] = {key: [] for key in itertools.product(work, range(len(buffers)))}
-    for number in range(rounds):
-        order = range(len(buffers)) if number % 2 else reversed(range(len(buffers)))
-        for index in order:
-            for name, do in work.items():
-                started = time.perf_counter()
-                do(buffers[index])
-                times[name, index].append((time.perf_counter() - started) * 1000)
-    return {name: [statistics.median(times[name, index]) for index in range(len(buffers))] for name in work}
-
-
 if __name__ == "__main__":
-    main()
+    main("buffers", "What an event costs while many wait", measure, rounds=200, few=1_000, many=1_000_000)

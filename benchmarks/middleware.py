@@ -1,24 +1,22 @@
 """What SegmentMiddleware costs an ordinary page: ``python -m benchmarks.middleware``
 
-Calls the middleware around a view that does nothing, and an empty middleware around the same view, in turn, so that
-what else the machine does falls on both; sync, and in a coroutine. Medians: microseconds of processor time a call,
-their difference, and the ratio.
+Calls the middleware around a view that does nothing, and an empty middleware around the same view, in turn; sync, and
+in a coroutine. Microseconds of processor time a call.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import os
-import statistics
 import time
 from collections.abc import Callable
 from typing import Any
 
-import django
 from asgiref.sync import markcoroutinefunction
 from django.http import HttpRequest, HttpResponse
 from django.test import RequestFactory
+
+from benchmarks.harness import Report, Result, in_turn, main
 
 
 class Empty:
@@ -40,13 +38,7 @@ class AsyncEmpty(Empty):
         return await self.get_response(request)
 
 
-def main() -> None:
-    os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tests.settings")
-    django.setup()
-    options = argparse.ArgumentParser(description=__doc__)
-    options.add_argument("--rounds", type=int, default=41)
-    options.add_argument("--calls", type=int, default=20_000, help="of each round")
-    arguments = options.parse_args()
+def measure(report: Report, arguments: argparse.Namespace) -> None:
     from segment_fallback.middleware import SegmentMiddleware
 
     request, response = RequestFactory().get("/shop/shoes/"), HttpResponse("page")
@@ -57,23 +49,23 @@ def main() -> None:
     async def apage(request: HttpRequest) -> HttpResponse:
         return response
 
-    print(f"{'':8}{'empty µs':>10}{'ours µs':>10}{'more µs':>10}{'ratio':>8}")
-    for name, around in (
-        ("sync", (sync_rounds, Empty(page), SegmentMiddleware(page))),
-        ("async", (async_rounds, AsyncEmpty(apage), SegmentMiddleware(apage))),
-    ):
-        measure, *middlewares = around
-        rounds: list[list[float]] = []
-        for number in range(arguments.rounds + 1):
-            figures = [measure(middleware, request, arguments.calls) for middleware in middlewares]
-            if number:  # the first one warms up
-                rounds.append(figures)
-        empty, ours = (statistics.median(figures) for figures in zip(*rounds, strict=True))
-        more = statistics.median(ours - empty for empty, ours in rounds)
-        print(f"{name:8}{empty:10.2f}{ours:10.2f}{more:10.2f}{ours / empty:8.1f}")
+    def cost(timed: Callable[..., float], middleware: Any) -> Callable[[], float]:
+        return lambda: timed(middleware, request, arguments.calls)
+
+    ours, empty = SegmentMiddleware(page), Empty(page)
+    medians = in_turn({"ours": cost(in_a_loop, ours), "empty": cost(in_a_loop, empty)}, arguments.rounds)
+    add(report, "an ordinary page, sync", medians, 1.0)
+    ours, empty = SegmentMiddleware(apage), AsyncEmpty(apage)
+    medians = in_turn({"ours": cost(in_a_coroutine, ours), "empty": cost(in_a_coroutine, empty)}, arguments.rounds)
+    add(report, "an ordinary page, async", medians, 1.5)
 
 
-def sync_rounds(middleware: Any, request: HttpRequest, calls: int) -> float:
+def add(report: Report, what: str, medians: dict[str, float], goal: float) -> None:
+    figures = medians["ours"], medians["empty"]
+    report.add(Result(what, "an empty middleware", *figures, "µs", goal, at_most=True, difference=True))
+
+
+def in_a_loop(middleware: Any, request: HttpRequest, calls: int) -> float:
     """Microseconds of processor time a call."""
     started = time.process_time()
     for _ in range(calls):
@@ -81,7 +73,7 @@ def sync_rounds(middleware: Any, request: HttpRequest, calls: int) -> float:
     return (time.process_time() - started) / calls * 1e6
 
 
-def async_rounds(middleware: Any, request: HttpRequest, calls: int) -> float:
+def in_a_coroutine(middleware: Any, request: HttpRequest, calls: int) -> float:
     async def run() -> float:
         started = time.process_time()
         for _ in range(calls):
@@ -92,4 +84,4 @@ def async_rounds(middleware: Any, request: HttpRequest, calls: int) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    main("middleware", "What SegmentMiddleware costs an ordinary page", measure, rounds=41, calls=20_000)

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import abc
 import functools
+import math
 import secrets
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.buffers.group_commit import GroupCommit
@@ -47,8 +48,7 @@ FAR_AHEAD = 3_600.0
 binds nobody."""
 
 
-@dataclass(frozen=True, slots=True)
-class Waiting:
+class Waiting(NamedTuple):
     """A message as it waits. ``key`` is the backend's own handle of it."""
 
     key: Any
@@ -223,6 +223,8 @@ class Claim(abc.ABC):
     doubts: dict[str, int]
     """The messages that were sent and got no clear answer, so that they may have been delivered: messageId to
     when that was, in milliseconds since 1970."""
+    max_doubts: float = math.inf
+    """How many of them can be kept: of so many messages at once may the answer be outstanding."""
 
     def __init__(self, part: int, lease: float) -> None:
         self.part = part

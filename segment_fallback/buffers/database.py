@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import random
 import time
-import zlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
@@ -14,7 +13,7 @@ from django.db import DatabaseError, InterfaceError, connections, router, transa
 from django.db.models import F, QuerySet
 
 from segment_fallback import models
-from segment_fallback.buffers import database_counts
+from segment_fallback.buffers import database_counts, database_put
 from segment_fallback.buffers.base import (
     Buffer,
     DeadLetter,
@@ -29,8 +28,9 @@ from segment_fallback.buffers.base import (
 from segment_fallback.buffers.database_claim import PAGE, DatabaseClaim, as_waiting
 from segment_fallback.buffers.database_counts import OutcomeKey
 from segment_fallback.buffers.event_key import EventKey
+from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.exceptions import BufferUnavailable
-from segment_fallback.message import Message, Way
+from segment_fallback.message import Message
 from segment_fallback.models import EventCount, Lease, OutcomeCount, WaitingMessage
 
 Result = TypeVar("Result")
@@ -40,6 +40,8 @@ COLLISIONS: frozenset[str | int] = frozenset({"40001", "40P01", 1020, 1213, "dat
 """Two transactions were in each other's way, and one was ended: PostgreSQL's serialization failure and deadlock,
 MariaDB's changed record and deadlock, and SQLite's lock, which it refuses at once where waiting would be a deadlock."""
 
+WRITERS = 2
+"""Joined writes that may be under way at once in a process, where the database is a server."""
 TRIES = 8
 PATIENCE = 3.0
 """Seconds after which what collides is not tried again: a visitor waits. PostgreSQL sees a deadlock after one."""
@@ -68,42 +70,13 @@ class DatabaseBuffer(Buffer):
         connection = connections[self.using]
         return not connection.in_atomic_block and (connection.connection is None or connection.autocommit)
 
+    @functools.cached_property
+    def _group_commit(self) -> GroupCommit:
+        # SQLite has one writer; a server works for one while the answer to another is on its way.
+        return GroupCommit(self.write, writers=1 if connections[self.using].vendor == "sqlite" else WRITERS)
+
     def write(self, messages: Sequence[Message]) -> None:
-        now = now_ms()
-        rows = [
-            WaitingMessage(
-                message_id=message.message_id,
-                part=zlib.crc32(message.message_id.encode()) % self.parts,
-                body=message.body,
-                way=message.way.value,
-                source=message.source,
-                provisional=message.provisional,
-                not_before=now + round(message.hold * 1000) if message.hold else 0,
-                created=now,
-            )
-            for message in messages
-        ]
-        replacements = {m.message_id: m for m in messages if m.way is Way.JAVASCRIPT}
-
-        def write() -> None:
-            # atomic(): an error must not spoil a transaction of the caller's, who goes on without us.
-            with transaction.atomic(using=self.using):
-                self.insert_new(self.waiting, rows)
-                if replacements:
-                    self._replace_provisional(replacements)
-
-        self.run(write)
-
-    def _replace_provisional(self, replacements: dict[str, Message]) -> None:
-        held = self.waiting.filter(provisional=True)
-        ids = list(replacements)
-        for start in range(0, len(ids), PAGE):
-            found = held.filter(message_id__in=ids[start : start + PAGE])
-            for message_id in list(found.values_list("message_id", flat=True)):
-                message = replacements[message_id]
-                held.filter(message_id=message_id).update(
-                    body=message.body, way=message.way.value, source=message.source, provisional=False, not_before=0
-                )
+        self.run(lambda: database_put.put(self, messages))
 
     def insert_new(self, table: QuerySet[Row], rows: list[Row]) -> None:
         """Insert those rows whose messageId is not there yet."""

@@ -6,8 +6,8 @@ Two tables, made by ``manage.py segment_table --create``, so that a flush reads 
 ``<table>-state``  key ``id``: ``lease#<part>``, ``count#<hour>``, ``events#<hour>`` and ``dead#<messageId>``
 
 An item never moves from one Scan segment to another, so a segment is a part, and claims nothing by the item:
-an event of up to 1 KB costs one write unit to put and one to delete. A batch costs one more, to be counted; a flush of
-an empty part two (claim and release), and one read unit.
+an event of up to 1 KB costs one write unit to put and one to delete. A flush costs three more a part (claim, counts,
+release) and at most one a batch (renewal); a flush of an empty part two, and one read unit.
 
 Only counts expire by TTL: DynamoDB deletes such items without a word, and nothing accepted may be lost.
 Times are milliseconds since 1970, but for ``expires`` (DynamoDB's TTL) and hours, which are seconds.
@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("segment_fallback")
 
-WRITERS = 4
-"""Puts that may be under way at once in a process before others join: so many keep a processor busy, at some 5 ms an
-answer and 1 ms of work each, and fewer threads than these never wait for one another."""
-PATIENCE = 0.001
+WRITERS = 2
+"""Puts that may be under way at once in a process before others join. More would each carry fewer messages, and a
+request costs as much processor time as ten messages in it."""
+PATIENCE = 0.01
 """Seconds for which a put waits for one of those to end, at most: an answer may take far longer than our own work."""
 PUT_TRIES = 4
 """How often a joined put is tried where DynamoDB throttles. A third of a second in all: visitors wait."""
@@ -144,7 +144,8 @@ class DynamoDBBuffer(DynamoDB, Buffer):
         codes = [""] * len(statements)
         undone = list(range(len(statements)))
         for pause in pauses(PUT_TRIES):
-            time.sleep(pause)
+            if pause:
+                time.sleep(pause)
             with self.guard():
                 answer = self.client.batch_execute_statement(Statements=[statements[index] for index in undone])
             for index, response in zip(undone, answer["Responses"], strict=True):

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, Any
 
 from segment_fallback.buffers import dynamodb_counts
 from segment_fallback.buffers.base import (
@@ -19,7 +22,7 @@ from segment_fallback.buffers.base import (
     now_ms,
     one_line,
 )
-from segment_fallback.buffers.event_key import event_counter
+from segment_fallback.buffers.event_key import EventKey, event_counter
 from segment_fallback.conf import DEFAULT_SOURCE
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.log import log_fields
@@ -32,6 +35,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("segment_fallback")
 
+COUNT_EVERY = 5.0
+"""Seconds for which a flusher adds up what was delivered before it writes the counts: each write costs a unit for
+every KB of the hour's counts, and what is added up when a flusher is killed stays uncounted."""
+
 MAX_DOUBTS = 3_000
 """Doubts kept, the oldest first: more might not fit in an item's 400 KB, for an id may have 99 characters."""
 
@@ -39,9 +46,14 @@ MAX_DOUBTS = 3_000
 class DynamoDBClaim(Claim):
     """The lease is one item a part, taken by one conditional UpdateItem."""
 
+    max_doubts = MAX_DOUBTS
+
     def __init__(self, buffer: DynamoDBBuffer, part: int, lease: float) -> None:
         super().__init__(part, lease)
         self._buffer = buffer
+        self._reader = ThreadPoolExecutor(1, "segment_fallback.scan")
+        self._uncounted: Counter[EventKey] = Counter()
+        self._uncounted_since = 0.0
 
     def take(self) -> bool:
         """Whether the part is ours now."""
@@ -65,10 +77,29 @@ class DynamoDBClaim(Claim):
     def messages(self) -> Iterator[Waiting]:
         """The waiting messages, by pages of up to 1 MB in no order, each of them oldest first."""
         now = now_ms()
-        segment = {"Segment": self.part, "TotalSegments": self._buffer.parts}
-        for page in self._buffer.scan(TableName=self._buffer.table, ConsistentRead=True, **segment):
+        for page in self._pages():
             due = [item for item in page["Items"] if is_due(int(item.get("notBefore", {"N": "0"})["N"]), now)]
             yield from sorted((waiting(item, key=item["messageId"]["S"]) for item in due), key=lambda m: m.created)
+
+    def _pages(self) -> Iterator[Mapping[str, Any]]:
+        """The part's pages. The next one is read while this one is sent."""
+        segment = {"Segment": self.part, "TotalSegments": self._buffer.parts}
+        pages = self._buffer.scan(TableName=self._buffer.table, ConsistentRead=True, **segment)
+        page = next(pages, None)
+        while page is not None:
+            # The last one starts no thread: most flushes read no more than one.
+            further = self._begin(lambda: next(pages, None)) if page.get("LastEvaluatedKey") else lambda: None
+            yield page
+            page = further()
+
+    def _begin(self, read: Callable[[], Mapping[str, Any] | None]) -> Callable[[], Mapping[str, Any] | None]:
+        """Let the thread read a page; what waits for it. Where no thread is to be had, as at the end of a process, what
+        reads it.
+        """
+        try:
+            return self._reader.submit(read).result
+        except RuntimeError:
+            return read
 
     def renew(self) -> None:
         until = now_ms() + round(self.lease * 1000)
@@ -82,13 +113,14 @@ class DynamoDBClaim(Claim):
         self._update("SET doubts = :doubts", "heldBy = :me", values={":doubts": doubts})
 
     def ack(self, batch: Sequence[Waiting]) -> None:
-        """Counted last: what is killed in between, or refused, may leave messages uncounted, but never counts twice."""
+        """Counted last, and then with others: what is killed in between leaves messages uncounted, but none twice."""
         self._delete(batch)
-        try:
-            dynamodb_counts.add(self._buffer, "events", event_counter.count(batch))
-        except BufferUnavailable as error:
-            extra = log_fields("uncounted", number=len(batch), reason=str(error))
-            logger.warning("%d delivered messages were not counted: %s", len(batch), error, extra=extra)
+        now = time.monotonic()
+        if not self._uncounted:
+            self._uncounted_since = now
+        self._uncounted.update(event_counter.count(batch))
+        if now >= self._uncounted_since + COUNT_EVERY:
+            self._count()
         if self.failures:
             self._update("REMOVE failures", "heldBy = :me")
             self.failures = 0
@@ -133,12 +165,27 @@ class DynamoDBClaim(Claim):
         )
 
     def release(self, *, flushed: bool = True) -> None:
-        if flushed:
-            self._update("SET flushed = :now REMOVE heldBy, heldUntil", "heldBy = :me", now=now_ms())
-        else:
-            self._update("REMOVE heldBy, heldUntil", "heldBy = :me")
+        self._count()
+        try:
+            if flushed:
+                self._update("SET flushed = :now REMOVE heldBy, heldUntil", "heldBy = :me", now=now_ms())
+            else:
+                self._update("REMOVE heldBy, heldUntil", "heldBy = :me")
+        finally:
+            self._reader.shutdown(cancel_futures=True)
+
+    def _count(self) -> None:
+        """Write what was added up. What is refused stays uncounted, for it may have been written all the same."""
+        counts, self._uncounted = self._uncounted, Counter()
+        try:
+            dynamodb_counts.add(self._buffer, "events", counts)
+        except BufferUnavailable as error:
+            number = counts.total()
+            extra = log_fields("uncounted", number=number, reason=str(error))
+            logger.warning("%d delivered messages were not counted: %s", number, error, extra=extra)
 
     def _delete(self, batch: Sequence[Waiting]) -> None:
+        # One request after another: more at once take the partition's units, 1,000 a second, from those who put.
         self._buffer.delete(self._buffer.table, "messageId", [message.key for message in batch])
 
     def _update(

@@ -31,6 +31,11 @@ OUTSTANDING = 4
 THREADS = 4
 """That write at once, in one process."""
 
+JOINED_BATCHES = 8
+JOINED_MESSAGES = 5_000
+"""What is acknowledged at once, at least, while there is more to send: a database writes its pages once for all of
+them. No more, because nobody else can write to an SQLite database meanwhile."""
+
 PAUSES = (0.2, 1.0)
 """Seconds before each further try."""
 
@@ -198,34 +203,50 @@ class Archiving:
         self._claim = claim
         self._archive = open_archive()
         self._outstanding: deque[Writing] = deque()
+        self._ended: list[Sequence[Waiting]] = []
+        """Batches that only have to be acknowledged."""
         self.missing = 0
         """Messages that were delivered and are not archived."""
 
     def add(self, batch: Sequence[Waiting]) -> None:
-        """This batch was delivered: acknowledge it when it is archived, or will not be."""
+        """This batch was delivered: acknowledge it, with others, when it is archived, or will not be."""
         if self._archive is None:
-            self._claim.ack(batch)
+            self._end(batch)
             return
         self._outstanding.append(Writing(self._archive, batch))
-        self.settle(OUTSTANDING - 1)
+        self._wait(OUTSTANDING - 1)
 
-    def settle(self, left: int = 0) -> None:
-        """Acknowledge what has been archived, and wait until at most so many batches are ``left``."""
+    def settle(self) -> None:
+        """Wait until all is archived, or will not be, and acknowledge it."""
+        self._wait(0)
+        self.acknowledge()
+
+    def acknowledge(self) -> None:
+        """Acknowledge what has been archived, or will not be. For whoever would only wait otherwise."""
+        ended, self._ended = self._ended, []
+        if ended:
+            self._claim.ack([message for batch in ended for message in batch])
+
+    def _wait(self, left: int) -> None:
+        """Take note of what has been archived, and wait until at most so many batches are ``left``."""
         while self._outstanding:
             must = len(self._outstanding) > left
             if self._outstanding[0].wait(self._claim.lease / 4 if must else 0):
-                self._end(self._outstanding.popleft())
+                writing = self._outstanding.popleft()
+                if not writing.kept:
+                    self.missing += len(writing.batch)
+                    archive_failed(len(writing.batch), writing.detail)
+                self._end(writing.batch)
             elif must:
                 with contextlib.suppress(LeaseLost):  # the next send will find that out; this was sent
                     self._claim.renew()
             else:
                 return
 
-    def _end(self, writing: Writing) -> None:
-        if not writing.kept:
-            self.missing += len(writing.batch)
-            archive_failed(len(writing.batch), writing.detail)
-        self._claim.ack(writing.batch)
+    def _end(self, batch: Sequence[Waiting]) -> None:
+        self._ended.append(batch)
+        if len(self._ended) >= JOINED_BATCHES or sum(map(len, self._ended)) >= JOINED_MESSAGES:
+            self.acknowledge()
 
 
 def begin_upkeep() -> futures.Future[None] | None:

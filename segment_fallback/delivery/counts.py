@@ -1,7 +1,8 @@
 """How many messages were delivered, by event, hour and way.
 
-In SQL each delivery counts once, whatever is killed. In DynamoDB a flusher that is killed between a batch's end and
-its count leaves it uncounted, and an answer that is lost may count it twice; ``rebuild`` counts anew from the archive.
+In SQL each delivery counts once, whatever is killed. In DynamoDB a flusher writes what it counted every few seconds:
+killed before, it leaves that uncounted, and an answer that is lost may count it twice. ``rebuild`` counts anew from the
+archive.
 
 A view that a pixel brought counts again if the view's JavaScript event came after that was delivered. Segment knows
 the messageId again and keeps one; HOLD makes it rare.

@@ -11,15 +11,17 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, replace
 
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.accept import acceptance
 from segment_fallback.buffers.base import MAX_BACK_OFF, Claim, LeaseLost, Limits, Waiting, now_ms
-from segment_fallback.conf import get_settings, get_source
+from segment_fallback.conf import get_settings
 from segment_fallback.delivery.archiving import Archiving, begin_upkeep, end_upkeep
-from segment_fallback.delivery.transport import Answer, Transport, Verdict
+from segment_fallback.delivery.in_flight import Flight, InFlight
+from segment_fallback.delivery.transport import Answer, Transports, Verdict
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.log import log_fields
 from segment_fallback.signals import buried, delivered, tell
@@ -30,6 +32,10 @@ logger = logging.getLogger("segment_fallback")
 FIRST_BACK_OFF = 0.5
 MAX_OWN_BACK_OFF = 60.0
 """Seconds. The SDKs' backoff: 0.5 · 2ⁿ, at most 60; more only where Segment asks for it."""
+
+FRESH = 1 / 240
+"""The part of a lease for which nobody asks whether it is still ours: a quarter of a second of a minute. Others take
+it when nothing of it is left."""
 
 DEDUPLICATED = 23 * 3_600_000
 """Milliseconds for which Segment surely knows a messageId again: it says about 24 hours."""
@@ -53,6 +59,8 @@ class Report:
     unarchived: int = 0
     """Messages that were delivered, and that the archive will never have."""
     trouble: str = ""
+    misconfigured: bool = False
+    """Whether messages wait for somebody to mend the settings: no write key, or one that Segment does not know."""
 
     def __str__(self) -> str:
         text = f"{self.delivered} delivered in {self.batches} batches, {self.buried} dead letters"
@@ -63,21 +71,6 @@ class Report:
         if self.busy:
             text += f", {self.busy} parts busy or backing off"
         return f"{text}; {self.trouble}" if self.trouble else text
-
-
-class Transports(contextlib.ExitStack):
-    """The transport of each source, opened at its first use and kept for the length of a flush."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._opened: dict[str, Transport | None] = {}
-
-    def __getitem__(self, alias: str) -> Transport | None:
-        """The transport of a source; None where the settings know no such source."""
-        if alias not in self._opened:
-            source = get_source(alias)
-            self._opened[alias] = self.enter_context(Transport(source, get_settings())) if source else None
-        return self._opened[alias]
 
 
 def flush(
@@ -96,7 +89,8 @@ def flush(
     if parts is None:
         upkeep = begin_upkeep()
         drain(report, lease)
-    with Transports() as transports:
+    sends = settings.SENDS_IN_FLIGHT
+    with Transports(sends) as transports, ThreadPoolExecutor(sends, "segment_fallback.send") as pool:
         for alias in list(buffers) if aliases is None else aliases:
             buffer = buffers[alias]
             for part in range(buffer.parts) if parts is None else parts:
@@ -106,7 +100,7 @@ def flush(
                         report.busy += 1
                         continue
                     with span("flush", buffer=alias, part=part) as current, claim:
-                        Flusher(claim, transports, report, deadline).run(current)
+                        Flusher(claim, transports, InFlight(pool), report, deadline).run(current)
                 except LeaseLost as error:
                     report.trouble = str(error)
                     logger.warning("flush of %r stops: %s", alias, error, extra=_about("lease_lost", alias, error))
@@ -117,6 +111,20 @@ def flush(
     if upkeep is not None and not stopping.is_set():
         end_upkeep(upkeep)
     return report
+
+
+def share_out(start: Callable[[str, int], object]) -> str:
+    """What a scheduled task does: flush the only part that there is, or ``start`` a task for each of several, by alias
+    and number, and do what is to be done once. Returns a line for the worker's log."""
+    parts = [(alias, part) for alias in buffers for part in range(buffers[alias].parts)]
+    if len(parts) == 1:
+        return str(flush())
+    report = Report()
+    begin_upkeep()
+    drain(report, lease=4 * get_settings().SEND_TIMEOUT)
+    for alias, part in parts:
+        start(alias, part)
+    return f"{len(parts)} parts to flush; {report}"
 
 
 def _about(event: str, alias: str, error: Exception) -> Mapping[str, object]:
@@ -133,16 +141,27 @@ def drain(report: Report, lease: float) -> None:
 
 
 class Flusher:
-    """Flushes the one part that it has claimed. Trouble with one source does not stop the others."""
+    """Flushes the one part that it has claimed. Trouble with one source does not stop the others.
 
-    def __init__(self, claim: Claim, transports: Transports, report: Report, deadline: float) -> None:
+    Only the requests to Segment are made in other threads: whatever an answer means for the claim is done here, in
+    the order send, archive, acknowledge.
+    """
+
+    def __init__(
+        self, claim: Claim, transports: Transports, in_flight: InFlight, report: Report, deadline: float
+    ) -> None:
         self._claim = claim
         self._transports = transports
+        self._in_flight = in_flight
         self._report = report
         self._deadline = deadline
         self._archiving = Archiving(claim)
-        self._stopped: set[str] = set()
-        self._back_off = 0.0
+        self._to_send: list[Flight] = []
+        """The next one last."""
+        # After a failure one batch tries whether Segment is well again.
+        self._sends = 1 if claim.failures else get_settings().SENDS_IN_FLIGHT
+        self._stopped: dict[str, Answer] = {}
+        self._renewed = 0  # milliseconds since 1970
 
     def run(self, current: Span) -> None:
         """Send what there is, and say in the span how it went."""
@@ -150,15 +169,18 @@ class Flusher:
         try:
             self._send_all()
         finally:
-            # However it ended: what was sent is acknowledged.
+            # However it ended: each answer to what was sent is heeded, and what was delivered is acknowledged.
             try:
-                self._archiving.settle()
+                self._hear_the_rest()
             finally:
-                self._report.unarchived += self._archiving.missing
-                current.set(delivered=self._report.delivered - before[0], buried=self._report.buried - before[1])
-        if self._back_off:
+                try:
+                    self._archiving.settle()
+                finally:
+                    self._report.unarchived += self._archiving.missing
+                    current.set(delivered=self._report.delivered - before[0], buried=self._report.buried - before[1])
+        if self._stopped:
             current.fail(self._report.trouble)
-            self._claim.back_off(self._back_off, self._report.trouble)
+            self._claim.back_off(self._back_off(), self._report.trouble)
 
     def _send_all(self) -> None:
         for batch in self._claim.batches(Limits()):
@@ -166,9 +188,14 @@ class Flusher:
                 break
             transport = self._transports[batch[0].source]
             if transport is None:
-                self._stop(batch[0].source, f"messages wait for the source {batch[0].source!r}, which has no write key")
-            elif batch[0].source not in self._stopped:
-                self._deliver(self._without_stale(batch), transport)
+                detail = f"messages wait for the source {batch[0].source!r}, which has no write key"
+                self._stop(batch[0].source, Answer(Verdict.MISCONFIGURED, detail=detail))
+            elif batch[0].source not in self._stopped and (fresh := self._without_stale(batch)):
+                self._to_send.append(Flight(fresh, transport))
+                self._send()
+        while self._in_flight:
+            self._listen()
+            self._send()
 
     def _without_stale(self, batch: Sequence[Waiting]) -> Sequence[Waiting]:
         """The batch, less what may have been delivered so long ago that Segment would count it again."""
@@ -182,27 +209,66 @@ class Flusher:
         buried = {message.message_id for message in stale}
         return [message for message in batch if message.message_id not in buried]
 
-    def _deliver(self, batch: Sequence[Waiting], transport: Transport, halvings: int = 0) -> None:
-        if not batch or batch[0].source in self._stopped or stopping.is_set():
-            return
-        self._claim.renew()
-        answer = transport.send([message.body for message in batch], retry_count=self._claim.failures)
+    def _send(self) -> None:
+        """Send what is to be sent, each batch as soon as it may join those that are in flight."""
+        while self._to_send:
+            while self._in_flight and not self._may_join(self._to_send[-1]):
+                self._listen()
+            flight = self._to_send.pop()
+            if flight.source not in self._stopped and not stopping.is_set():
+                self._renew()
+                self._in_flight.start(flight, self._claim.failures)
+
+    def _renew(self) -> None:
+        # By the clock by which leases expire: it goes on while a machine sleeps.
+        now = now_ms()
+        if not 0 <= now - self._renewed < self._claim.lease * 1000 * FRESH:
+            self._claim.renew()
+            self._renewed = now
+
+    def _may_join(self, flight: Flight) -> bool:
+        if flight.halvings:
+            return False  # the search goes one by one, so that dead letters are in their order
+        # Should no answer be clear, there must be room for all these doubts.
+        doubts = self._in_flight.messages + len(flight.batch)
+        return len(self._in_flight) < self._sends and doubts <= self._claim.max_doubts
+
+    def _listen(self) -> None:
+        """Heed the answers that have come, or else the next one. Raises LeaseLost."""
+        if not self._in_flight.wait(0):
+            self._archiving.acknowledge()
+            while not self._in_flight.wait(self._claim.lease / 4):
+                self._renew()
+        for flight, answer in self._in_flight.landed():
+            self._heed(flight, answer)
+
+    def _hear_the_rest(self) -> None:
+        """Heed the answers that have not come yet, each whatever happens to the others. Sends nothing more."""
+        with contextlib.ExitStack() as answers:
+            while self._in_flight:
+                self._in_flight.wait(None)
+                for flight, answer in self._in_flight.landed():
+                    answers.callback(self._heed, flight, answer)
+
+    def _heed(self, flight: Flight, future: Future[Answer]) -> None:
+        batch, answer = flight.batch, future.result()
         if answer.verdict is Verdict.DELIVERED:
+            self._sends = get_settings().SENDS_IN_FLIGHT
             self._archiving.add(batch)
             self._report.delivered += len(batch)
             self._report.batches += 1
-            tell(delivered, Waiting, source=batch[0].source, messages=batch)
+            tell(delivered, Waiting, source=flight.source, messages=batch)
         elif answer.verdict is not Verdict.REFUSED:
             if answer.doubtful:
                 self._claim.doubt(batch)
-            self._stop(batch[0].source, answer.detail, answer)
+            self._stop(flight.source, answer)
         elif len(batch) == 1:
-            self._bury(batch, self._claim.failures + halvings + 1, answer.detail)
+            self._bury(batch, self._claim.failures + flight.halvings + 1, answer.detail)
         else:
             # Segment refuses a batch for the sake of one message: find it, and deliver the others.
-            middle = len(batch) // 2
-            self._deliver(batch[:middle], transport, halvings + 1)
-            self._deliver(batch[middle:], transport, halvings + 1)
+            middle, halvings = len(batch) // 2, flight.halvings + 1
+            halves = batch[middle:], batch[:middle]
+            self._to_send += [replace(flight, batch=half, halvings=halvings) for half in halves]
 
     def _bury(self, batch: Sequence[Waiting], attempts: int, reason: str) -> None:
         self._claim.bury(batch, reason, attempts)
@@ -211,16 +277,25 @@ class Flusher:
         logger.error("%d messages are dead letters now: %s", len(batch), reason, extra=extra)
         tell(buried, Waiting, source=batch[0].source, messages=batch, reason=reason)
 
-    def _stop(self, source: str, detail: str, answer: Answer | None = None) -> None:
+    def _stop(self, source: str, answer: Answer) -> None:
         """Send nothing more to this source, and let the part wait when the others have been served."""
-        if source in self._stopped:
-            return
-        self._stopped.add(source)
-        seconds = min(FIRST_BACK_OFF * 2**self._claim.failures, MAX_OWN_BACK_OFF) * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
-        if answer is not None and answer.retry_after is not None:
-            seconds = min(float(answer.retry_after), MAX_BACK_OFF)
-        self._back_off = max(self._back_off, seconds, 0.001)
-        self._report.trouble = detail
-        part, failures = self._claim.part, self._claim.failures + 1
-        extra = log_fields("backing_off", part=part, source=source, seconds=seconds, failures=failures, reason=detail)
-        logger.warning("part %d waits %.1f s before it tries again: %s", part, seconds, detail, extra=extra)
+        self._report.misconfigured |= answer.verdict is Verdict.MISCONFIGURED
+        known = self._stopped.get(source)
+        # Of several that were in flight, the one that asks for the longest wait counts.
+        if known is None or (answer.retry_after or 0) > (known.retry_after or 0):
+            self._stopped[source] = answer
+            self._report.trouble = answer.detail
+
+    def _back_off(self) -> float:
+        """Seconds for which the part waits, for the sake of the source that needs it most."""
+        own = min(FIRST_BACK_OFF * 2**self._claim.failures, MAX_OWN_BACK_OFF)
+        part, failures, longest = self._claim.part, self._claim.failures + 1, 0.001
+        for source, answer in self._stopped.items():
+            seconds = own * random.uniform(0.75, 1.25)  # noqa: S311 - jitter
+            if answer.retry_after is not None:
+                seconds = min(float(answer.retry_after), MAX_BACK_OFF)
+            named = {"part": part, "source": source, "seconds": seconds, "failures": failures, "reason": answer.detail}
+            text = "part %d waits %.1f s before it tries again: %s"
+            logger.warning(text, part, seconds, answer.detail, extra=log_fields("backing_off", **named))
+            longest = max(longest, seconds)
+        return longest

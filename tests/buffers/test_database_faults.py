@@ -323,7 +323,7 @@ def test_every_statement_of_put_and_flush_uses_an_index(crowded: DatabaseBuffer,
 
     with connections[alias].execute_wrapper(note):
         work_of_a_flush(crowded)
-    assert {sql.split()[0] for sql in plans} == {"SELECT", "UPDATE", "DELETE", "INSERT"}
+    assert {sql.split()[0] for sql in plans} == {"SELECT", "DELETE", "INSERT"}
     for sql, plan in plans.items():
         words = ["Seq Scan", "TEMP B-TREE", "Sort"]
         if not sql.endswith("LIMIT 1"):  # what SQLite calls a scan ends there with the first row

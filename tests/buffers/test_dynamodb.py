@@ -6,6 +6,7 @@ import logging
 import re
 import socket
 import sys
+import threading
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,8 +19,8 @@ from botocore.config import Config
 from django.core.exceptions import ImproperlyConfigured
 
 from segment_fallback import dynamodb_client
-from segment_fallback.buffers import dynamodb, make_buffer
-from segment_fallback.buffers.base import Buffer, Claim, Waiting
+from segment_fallback.buffers import dynamodb, dynamodb_claim, make_buffer
+from segment_fallback.buffers.base import Buffer, Claim, Limits, Waiting
 from segment_fallback.buffers.dynamodb import DynamoDBBuffer
 from segment_fallback.buffers.dynamodb_claim import DynamoDBClaim
 from segment_fallback.exceptions import BufferUnavailable, MissingExtra
@@ -30,6 +31,7 @@ from tests.buffers.contract import (
     Make,
     at_once,
     claimed,
+    encoded,
     event,
     javascript,
     names,
@@ -180,16 +182,61 @@ def units(buffer: DynamoDBBuffer) -> Callable[[], float]:
     return units
 
 
-def test_event_of_a_kilobyte_costs_two_writes_and_its_batch_one(
-    buffer: DynamoDBBuffer, units: Callable[[], float]
-) -> None:
+def test_event_of_a_kilobyte_costs_two_writes(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
     buffer.put([event("x" * 32, size=900)])
     assert units() == 1
     with claimed(buffer) as claim:
         batch = list(claim.messages())
         units()
         claim.ack(batch)
-        assert units() == 1 + 1
+        assert units() == 1
+
+
+def test_counts_of_all_batches_cost_one_write_at_the_end(buffer: DynamoDBBuffer, units: Callable[[], float]) -> None:
+    buffer.put([encoded(str(number)) for number in range(60)])
+    with claimed(buffer) as claim:
+        batches = list(claim.batches(Limits(max_count=20)))
+        units()
+        for batch in batches:
+            claim.renew()
+            claim.ack(batch)
+        assert units() == 3 + 60
+        assert buffer.event_counts() == {}
+    assert units() == 1 + 1
+    assert sum(buffer.event_counts().values()) == 60
+
+
+def test_counts_are_written_every_few_seconds(buffer: DynamoDBBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """So that a flusher that is killed leaves no more uncounted than that."""
+    seconds = iter([0.0, 4.9, 5.0, 6.0, 10.9])
+    monkeypatch.setattr(dynamodb_claim, "time", SimpleNamespace(monotonic=lambda: next(seconds)))
+    buffer.put([encoded(str(number)) for number in range(5)])
+    counted = []
+    claim = claimed(buffer)
+    for message in list(claim.messages()):
+        claim.ack([message])
+        counted.append(sum(buffer.event_counts().values()))
+    assert counted == [0, 0, 3, 3, 3]
+
+
+def test_counts_that_are_refused_are_told_and_not_written_again(
+    buffer: DynamoDBBuffer, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They may have been written all the same."""
+
+    def refuse(params: dict[str, Any], **kwargs: Any) -> Any:
+        return refusal("ThrottlingException") if b"events#" in params["body"] else None
+
+    on(buffer, "before-call.dynamodb.UpdateItem", refuse)
+    buffer.put([encoded("1"), encoded("2")])
+    with claimed(buffer) as claim:
+        claim.ack(list(claim.messages()))
+    (record,) = caplog.records
+    assert "2 delivered messages were not counted: DynamoDB table" in record.message
+    claim.release()
+    assert len(caplog.records) == 1
+    assert buffer.depth() == 0
+    claimed(buffer)
 
 
 def test_joined_events_cost_a_statement_each_and_no_more(
@@ -203,7 +250,7 @@ def test_joined_events_cost_a_statement_each_and_no_more(
         batch = list(claim.messages())
         units()
         claim.ack(batch)
-        assert units() == 60 + 1
+        assert units() == 60
 
 
 def test_javascript_costs_two_writes_only_where_something_waits(
@@ -229,6 +276,65 @@ def test_counts_of_an_hour_cost_one_write(buffer: DynamoDBBuffer, units: Callabl
         {(HOUR, way, outcome): 1 for way in ("pixel", "noscript") for outcome in ("accepted", "bot")}
     )
     assert units() == 1
+
+
+# pages
+
+
+@pytest.fixture
+def three_pages(buffer: DynamoDBBuffer) -> list[str]:
+    """The names of events that a Scan gives in three pages, of 1 MB each."""
+    names = [str(number) for number in range(8)]
+    for name in names:
+        buffer.put([event(name, size=300_000)])
+    return sorted(names)
+
+
+def test_next_page_is_read_while_one_is_sent(buffer: DynamoDBBuffer, three_pages: list[str]) -> None:
+    answers = threading.Semaphore(0)
+    on(buffer, "after-call.dynamodb.Scan", lambda **kwargs: answers.release())
+    with claimed(buffer) as claim:
+        messages = claim.messages()
+        first = next(messages)
+        assert answers.acquire(timeout=30)
+        assert answers.acquire(timeout=30), "the second page was not asked for"
+        assert not answers.acquire(timeout=0.2), "no more than one page is read ahead"
+        assert names([first, *messages]) == three_pages
+
+
+def test_page_that_cannot_be_read_ahead_is_an_error_when_it_is_needed(
+    buffer: DynamoDBBuffer, three_pages: list[str]
+) -> None:
+    def refuse(params: dict[str, Any], **kwargs: Any) -> Any:
+        return refusal("InternalServerError") if b"ExclusiveStartKey" in params["body"] else None
+
+    on(buffer, "before-call.dynamodb.Scan", refuse)
+    found: list[str] = []
+    with claimed(buffer) as claim, pytest.raises(BufferUnavailable, match="told by the test"):
+        found.extend(message.message_id for message in claim.messages())
+    assert 0 < len(found) < len(three_pages)
+
+
+def test_only_a_further_page_takes_a_thread_and_release_ends_it(buffer: DynamoDBBuffer, three_pages: list[str]) -> None:
+    def readers() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("segment_fallback.scan")]
+
+    with claimed(buffer) as claim:
+        next(claim.messages())
+        assert len(readers()) == 1
+        claim.ack(list(claim.messages()))
+    assert readers() == []
+    buffer.put([event()])
+    with claimed(buffer) as claim:
+        assert names(list(claim.messages())) == ["m"]
+        assert readers() == []
+
+
+def test_pages_are_read_where_no_thread_is_to_be_had(buffer: DynamoDBBuffer, three_pages: list[str]) -> None:
+    """As at the end of a process."""
+    claim = claimed(buffer)
+    claim.release()
+    assert names(list(claim.messages())) == three_pages
 
 
 # what goes wrong

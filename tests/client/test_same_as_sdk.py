@@ -422,7 +422,7 @@ TESTED_BY = {
 
 
 def test_every_difference_that_is_documented_is_tested() -> None:
-    text = (Path(__file__).parents[2] / "docs" / "server-side.md").read_text("utf-8")
+    text = (Path(__file__).parents[2] / "docs/how-to/server-events.md").read_text("utf-8")
     table = text.split("## Where it differs from the SDK")[1].split("##")[0]
     rows = [line.split(" | ")[0].removeprefix("| ") for line in table.splitlines() if line.startswith("| ")]
     assert rows[1:] == [*TESTED_BY]

@@ -22,6 +22,7 @@ from django.core.files.storage import storages
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.base import Waiting, now_ms
 from segment_fallback.delivery import archiving
+from segment_fallback.delivery import flush as delivery
 from segment_fallback.delivery.archive import FILE_NAME, Archive, make_files, open_archive, read_line, write_line
 from segment_fallback.delivery.archiving import Lane, lanes
 from segment_fallback.delivery.flush import flush
@@ -29,6 +30,7 @@ from segment_fallback.delivery.transport import Answer as TransportAnswer
 from segment_fallback.delivery.transport import Transport
 from segment_fallback.exceptions import ArchiveUnavailable
 from segment_fallback.models import Lease, WaitingMessage
+from segment_fallback.signals import delivered
 from segment_fallback.status import read_status
 from segment_fallback.tasks import flush as flush_task
 from segment_fallback.testing import Answer, LocalSegment
@@ -136,7 +138,7 @@ def test_what_segment_refuses_is_a_dead_letter_and_not_archived(archive: Path, l
 def test_duckdb_reads_it_as_the_docs_say(archive: Path) -> None:
     opened().save(make_files([waiting("1", NOON - 1), waiting("2", NOON, name="Größe"), waiting("3", NOON)]))
     opened().save(make_files([waiting("3", NOON)]))  # twice, as after a kill
-    docs = (Path(__file__).parents[2] / "docs/archive.md").read_text()
+    docs = (Path(__file__).parents[2] / "docs/how-to/archive.md").read_text()
     [block] = [block for block in re.findall(r"```sql\n(.*?)```", docs, re.DOTALL) if "read_json" in block]
     view, query = block.replace("segment-archive/", f"{archive}/").strip().rstrip(";").split(";")
     with duckdb.connect() as connection:
@@ -149,25 +151,23 @@ def test_duckdb_reads_it_as_the_docs_say(archive: Path) -> None:
 # While it fails.
 
 
-def test_delivery_goes_on_while_a_batch_is_being_archived(
-    archive: Path, local_segment: LocalSegment, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_delivery_goes_on_while_a_batch_is_being_archived(archive: Path, local_segment: LocalSegment) -> None:
     put(*map(str, range(40)), properties={"text": "x" * 30_000})
-    sent = threading.Event()
-    send = Transport.send
+    waiting_then = []
 
-    def send_and_tell(self: Transport, bodies: Sequence[bytes], *, retry_count: int = 0) -> TransportAnswer:
-        answer = send(self, bodies, retry_count=retry_count)
+    def go_on_after_the_last(**kwargs: Any) -> None:
         if len(local_segment.messages) == 40:
-            assert WaitingMessage.objects.count() == 40, "nothing is acknowledged before it is archived"
-            sent.set()
+            waiting_then.append(WaitingMessage.objects.count())
             moody("archive").goes_on.set()
-        return answer
 
-    monkeypatch.setattr(Transport, "send", send_and_tell)
-    with moody("archive").hanging():
-        report = flush()
-    assert sent.is_set()
+    delivered.connect(go_on_after_the_last)
+    try:
+        with moody("archive").hanging():
+            report = flush()
+    finally:
+        delivered.disconnect(go_on_after_the_last)
+    assert waiting_then, "it was all sent before anything was archived"
+    assert waiting_then[0] == 40, "nothing is acknowledged before it is archived"
     assert (report.delivered, report.unarchived, WaitingMessage.objects.count()) == (40, 0, 0)
     assert ids(archive) == sorted(map(str, range(40)))
 
@@ -233,9 +233,9 @@ def test_lease_is_kept_while_the_archive_hangs(monkeypatch: pytest.MonkeyPatch, 
     others: list[int] = []
     end = archiving.Archiving._end
 
-    def end_and_look(self: archiving.Archiving, writing: archiving.Writing) -> None:
+    def end_and_look(self: archiving.Archiving, batch: Sequence[Waiting]) -> None:
         others.append(Lease.objects.get().expires - now_ms())
-        end(self, writing)
+        end(self, batch)
 
     monkeypatch.setattr(archiving.Archiving, "_end", end_and_look)
     with moody("archive").hanging():
@@ -298,18 +298,20 @@ def test_process_that_can_start_no_thread_delivers(
 
 
 def test_flusher_that_lost_its_lease_acknowledges_what_it_sent(
-    archive: Path, local_segment: LocalSegment, monkeypatch: pytest.MonkeyPatch
+    archive: Path, local_segment: LocalSegment, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SENDS_IN_FLIGHT": 1}
     put(*map(str, range(40)), properties={"text": "x" * 30_000})
-    send = Transport.send
 
-    def send_and_lose(self: Transport, bodies: Sequence[bytes], *, retry_count: int = 0) -> TransportAnswer:
-        answer = send(self, bodies, retry_count=retry_count)
+    def lose(**kwargs: Any) -> None:
         Lease.objects.update(owner="another")
-        return answer
 
-    monkeypatch.setattr(Transport, "send", send_and_lose)
-    report = flush()
+    monkeypatch.setattr(delivery, "FRESH", 0)
+    delivered.connect(lose)
+    try:
+        report = flush()
+    finally:
+        delivered.disconnect(lose)
     assert "another flusher" in report.trouble
     sent = sorted(str(received.message_id) for received in local_segment.messages)
     assert 0 < len(sent) < 40
@@ -318,8 +320,9 @@ def test_flusher_that_lost_its_lease_acknowledges_what_it_sent(
 
 
 def test_back_off_comes_after_the_acknowledgements(
-    archive: Path, local_segment: LocalSegment, monkeypatch: pytest.MonkeyPatch
+    archive: Path, local_segment: LocalSegment, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SENDS_IN_FLIGHT": 1}
     put(*map(str, range(40)), properties={"text": "x" * 30_000})
     send = Transport.send
 
@@ -507,11 +510,12 @@ def test_file_that_is_gone_has_no_lines() -> None:
     assert opened().read("dt=2026-11-21/hour=12/1795262400000-0123456789abcdef.ndjson.gz") == []
 
 
-def test_flusher_without_an_archive_acknowledges_at_once(settings: Settings) -> None:
+def test_flusher_without_an_archive_acknowledges_what_was_delivered(settings: Settings) -> None:
     settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "ARCHIVE": False}
     put("1")
     claim = buffers["default"].claim(0)
     assert claim
     archive = archiving.Archiving(claim)
     archive.add(list(claim.messages()))
+    archive.acknowledge()
     assert WaitingMessage.objects.count() == 0

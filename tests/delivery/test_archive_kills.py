@@ -34,7 +34,7 @@ STOP_AT = """
 import os, sys, time, pathlib, django; django.setup()
 from django.core.management import call_command
 from segment_fallback.buffers.database import DatabaseClaim
-from segment_fallback.delivery import archive, archive_files
+from segment_fallback.delivery import archive, archive_files, archiving
 
 def stop(*args, **kwargs):
     pathlib.Path(os.environ["REACHED"]).touch()
@@ -51,6 +51,7 @@ if step == "half a file":
 elif step == "archived":
     DatabaseClaim.ack = stop
 elif step == "acknowledged":
+    archiving.JOINED_BATCHES = 1
     ack = DatabaseClaim.ack
     DatabaseClaim.ack = lambda *args: (ack(*args), stop())
 call_command("segment_flush")
@@ -65,7 +66,7 @@ def environment(tmp_path: Path, local_segment: LocalSegment) -> dict[str, str]:
         "from pathlib import Path\n"
         f"STORAGES = {{**STORAGES, **storages_in(Path({str(tmp_path)!r}))}}\n"
         f"SEGMENT_FALLBACK = {{'WRITE_KEY': 'k', 'API_HOST': {local_segment.url!r}, 'SPOOL': 'spool',"
-        " 'ARCHIVE': 'archive'}\n"
+        " 'ARCHIVE': 'archive', 'SENDS_IN_FLIGHT': 2}\n"
     )
     return {
         **os.environ,

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -9,11 +8,11 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from segment_fallback.buffers import buffers
+from segment_fallback.delivery import flush as delivery
 from segment_fallback.delivery.flush import flush
-from segment_fallback.delivery.transport import Answer as TransportAnswer
-from segment_fallback.delivery.transport import Transport
 from segment_fallback.message import encode
 from segment_fallback.models import DeadLetter, Lease, WaitingMessage
+from segment_fallback.signals import delivered
 from segment_fallback.tasks import flush as flush_task
 from segment_fallback.testing import Answer, LocalSegment
 
@@ -177,18 +176,20 @@ def test_part_that_another_flusher_holds_is_left_alone(segment: LocalSegment) ->
 
 
 def test_flusher_whose_lease_was_lost_stops_before_its_next_send(
-    segment: LocalSegment, monkeypatch: pytest.MonkeyPatch
+    segment: LocalSegment, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SENDS_IN_FLIGHT": 1}
     put(*map(str, range(40)), text="x" * 30_000)
-    send = Transport.send
 
-    def send_slowly(self: Transport, bodies: Sequence[bytes], *, retry_count: int = 0) -> TransportAnswer:
-        answer = send(self, bodies, retry_count=retry_count)
+    def lose(**kwargs: Any) -> None:
         Lease.objects.update(owner="another")
-        return answer
 
-    monkeypatch.setattr(Transport, "send", send_slowly)
-    report = flush()
+    monkeypatch.setattr(delivery, "FRESH", 0)
+    delivered.connect(lose)
+    try:
+        report = flush()
+    finally:
+        delivered.disconnect(lose)
     assert len(segment.requests) == 1
     assert "another flusher" in report.trouble
     assert Lease.objects.get().owner == "another"

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from django.core.management import call_command
@@ -67,3 +67,26 @@ def test_flushers_at_once_never_send_a_message_twice(segment: LocalSegment, flus
     delivered = [received.message_id for received in segment.messages]
     assert len(delivered) == len(set(delivered)) == 150
     assert sum(report.delivered for report in reports) == 150
+
+
+def test_flush_from_dynamodb_costs_two_write_units_an_event(segment: LocalSegment) -> None:
+    """And beyond them three a part, to claim it, to count and to let go of it, and at most one a batch, to renew."""
+    written: list[float] = []
+    events = buffers["default"].client.meta.events  # type: ignore[attr-defined]
+
+    def ask(params: dict[str, Any], **kwargs: Any) -> None:
+        params["ReturnConsumedCapacity"] = "TOTAL"
+
+    def note(parsed: Mapping[str, Any], **kwargs: Any) -> None:
+        used = parsed["ConsumedCapacity"]
+        written.extend(table["CapacityUnits"] for table in (used if isinstance(used, list) else [used]))
+
+    for operation in ("PutItem", "UpdateItem", "BatchWriteItem"):
+        events.register(f"before-parameter-build.dynamodb.{operation}", ask)
+        events.register(f"after-call.dynamodb.{operation}", note)
+    for number in range(100):
+        event = {"type": "track", "event": f"Event {number % 10}", "messageId": str(number), "userId": "u"}
+        buffers["default"].put([encode({**event, "properties": {"text": "x" * 700}})])
+    report = flush()
+    assert (report.delivered, report.batches, buffers["default"].depth()) == (100, 5, 0)
+    assert 2 * 100 + 5 * 3 <= sum(written) <= 2 * 100 + 5 * 3 + 5

@@ -37,7 +37,8 @@ print(WaitingMessage.objects.count(), Lease.objects.exclude(owner="").count())
 def environment(tmp_path: Path, local_segment: LocalSegment) -> dict[str, str]:
     (tmp_path / "shutdown_settings.py").write_text(
         "from tests.settings import *\n"
-        f"SEGMENT_FALLBACK = {{'WRITE_KEY': 'k', 'API_HOST': {local_segment.url!r}, 'SPOOL': 'spool'}}\n"
+        f"SEGMENT_FALLBACK = {{'WRITE_KEY': 'k', 'API_HOST': {local_segment.url!r}, 'SPOOL': 'spool',"
+        " 'SENDS_IN_FLIGHT': 2}\n"
     )
     return {
         **os.environ,
