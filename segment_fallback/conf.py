@@ -228,7 +228,7 @@ class Settings:
     SEND_TIMEOUT: float = 15.0
     """Seconds to wait for Segment to accept a connection, and again for each part of its answer."""
 
-    SENDS_IN_FLIGHT: int = 8
+    SENDS_IN_FLIGHT: int = 6
     """How many batches of one part may be on their way to Segment at once. With 1 each waits for the answer to the one
     before."""
 

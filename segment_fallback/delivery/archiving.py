@@ -31,7 +31,7 @@ OUTSTANDING = 4
 THREADS = 4
 """That write at once, in one process."""
 
-JOINED_BATCHES = 8
+JOINED_BATCHES = 6
 JOINED_MESSAGES = 5_000
 """What is acknowledged at once, at least, while there is more to send: a database writes its pages once for all of
 them. No more, because nobody else can write to an SQLite database meanwhile."""

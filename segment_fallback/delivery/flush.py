@@ -161,7 +161,7 @@ class Flusher:
         # After a failure one batch tries whether Segment is well again.
         self._sends = 1 if claim.failures else get_settings().SENDS_IN_FLIGHT
         self._stopped: dict[str, Answer] = {}
-        self._renewed = 0  # milliseconds since 1970
+        self._renewed = 0
 
     def run(self, current: Span) -> None:
         """Send what there is, and say in the span how it went."""
@@ -220,8 +220,7 @@ class Flusher:
                 self._in_flight.start(flight, self._claim.failures)
 
     def _renew(self) -> None:
-        # By the clock by which leases expire: it goes on while a machine sleeps.
-        now = now_ms()
+        now = now_ms()  # the clock of leases, which goes on while a machine sleeps
         if not 0 <= now - self._renewed < self._claim.lease * 1000 * FRESH:
             self._claim.renew()
             self._renewed = now

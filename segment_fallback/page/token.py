@@ -75,7 +75,8 @@ def sign(page: Page) -> str:
 @functools.lru_cache(maxsize=REMEMBERED)
 def _signed(content: str, secrets: tuple[str | bytes, ...]) -> str:
     """The same for all that day, who show the same page, by these secrets."""
-    token = signing.Signer(salt=SALT).sign_object(content, serializer=_Written, compress=True)
+    serializer: Any = _Written
+    token = signing.Signer(salt=SALT).sign_object(content, serializer=serializer, compress=True)
     if len(token) > MAX_LENGTH:
         raise ValueError(
             f"path, name, category and properties make a token of {len(token)} characters; the limit is {MAX_LENGTH}"
