@@ -8,7 +8,7 @@ TERSER := --ecma 2015 --compress passes=3,unsafe_arrows,unsafe_methods,pure_gett
 	--mangle-props 'regex=/^(pageContext|reportView|settle|sendPixel|fallBack)$$/' --name-cache build/script-names.json
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test torture lists tox lint types coverage script docs dist sbom clean
+.PHONY: help demo test torture lists tox lint types coverage script docs bench dist sbom clean
 
 help:  ## what there is to make
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -43,6 +43,9 @@ types: $(VENV)/dev-installed  ## mypy, strict
 
 docs: $(VENV)/dev-installed  ## build the documentation into build/docs; what is amiss in it is an error
 	$(BIN)/sphinx-build --quiet --fail-on-warning --keep-going --nitpicky --fresh-env docs build/docs
+
+bench: $(VENV)/dev-installed node_modules/.installed  ## measure, side by side with what a site would use instead: ARGS=--write
+	$(BIN)/python -m benchmarks $(ARGS)
 
 dist: $(VENV)/dev-installed  ## build wheel and sdist, check what is in them, and try the wheel on its own
 	rm -rf dist

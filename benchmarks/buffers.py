@@ -1,8 +1,8 @@
 """What an event costs a DatabaseBuffer in which a million wait: ``python -m benchmarks.buffers``
 
 Milliseconds to put one message; to claim a part and read its first batch of 100; and for all that becomes of 100 of
-them but for the network: put in one write, claimed, read and deleted. With 1,000 and with 1,000,000
-waiting rows, on SQLite and on PostgreSQL. Both sizes are measured in turn.
+them but for the network: put in one write, claimed, read and deleted. With 1,000 and with 1,000,000 waiting rows, on
+SQLite and on PostgreSQL. Both sizes are measured in turn.
 """
 
 from __future__ import annotations
@@ -30,17 +30,20 @@ BODY = b'{"type":"page","properties":{"title":"' + b"x" * 700 + b'"}}'
 BATCH = 100
 GOAL = 1.1
 
-COLUMNS = (
-    "INSERT INTO segment_fallback_waitingmessage "
-    "(message_id, part, body, way, source, provisional, not_before, created) "
-)
+INSERT = """
+    INSERT INTO segment_fallback_waitingmessage
+    (message_id, part, body, way, source, provisional, not_before, created)
+"""
 FILL = {
-    "sqlite": "WITH RECURSIVE rows(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM rows WHERE n < %s) "
-    + COLUMNS
-    + "SELECT printf('%%032x', n * 2654435761 %% 4294967296), 0, %s, 'pixel', 'default', 0, 0, n FROM rows",
-    "postgresql": COLUMNS
-    + "SELECT lpad(to_hex(n * 2654435761 %% 4294967296), 32, '0'), 0, %s, 'pixel', 'default', false, 0, n "
-    "FROM generate_series(1, %s::bigint) AS n",
+    "sqlite": """
+        WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < %(rows)s)
+        SELECT printf('%%032x', n * 2654435761 %% 4294967296), 0, %(body)s, 'pixel', 'default', FALSE, 0, n
+        FROM numbers
+    """,
+    "postgresql": """
+        SELECT lpad(to_hex(n * 2654435761 %% 4294967296), 32, '0'), 0, %(body)s, 'pixel', 'default', FALSE, 0, n
+        FROM generate_series(1, %(rows)s::bigint) AS n
+    """,
 }
 """SQL that inserts so many rows, their messageIds in no order; ours would take minutes."""
 
@@ -140,7 +143,7 @@ def filled(name: str, entries: list[dict[str, Any]], sizes: list[int]) -> Iterat
         call_command("migrate", database=alias, verbosity=0)
         vendor = connections[alias].vendor
         with connections[alias].cursor() as cursor:
-            cursor.execute(FILL[vendor], [size, BODY] if vendor == "sqlite" else [BODY, size])
+            cursor.execute(INSERT + FILL[vendor], {"rows": size, "body": BODY})
             cursor.execute("ANALYZE")
             if vendor == "postgresql":
                 cursor.execute("CHECKPOINT")  # what was written so far is not to be paid for while we measure

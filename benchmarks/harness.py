@@ -68,6 +68,9 @@ class Report:
     results: list[Result] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     """Figures that have no goal, a line each."""
+    machine: str = ""
+    """What it was measured on, and ``at`` when, of a report that was written."""
+    at: str = ""
 
     def add(self, result: Result) -> None:
         """Add a result, and print it."""
@@ -78,20 +81,23 @@ class Report:
         self.notes.append(line)
         print(line, flush=True)
 
-    def write(self) -> None:
-        """Write JSON and chart."""
-        RESULTS.mkdir(exist_ok=True)
-        CHARTS.mkdir(parents=True, exist_ok=True)
+    def write(self, folder: Path = RESULTS) -> None:
+        """Write JSON into the folder."""
+        folder.mkdir(exist_ok=True)
         told = {**asdict(self), "machine": machine(), "at": datetime.now(timezone.utc).isoformat(timespec="seconds")}
         text = json.dumps(told, indent=2, ensure_ascii=False)
-        (RESULTS / f"{self.name}.json").write_text(f"{text}\n", encoding="utf-8")
+        (folder / f"{self.name}.json").write_text(f"{text}\n", encoding="utf-8")
+
+    def draw(self) -> None:
+        """Write the chart."""
+        CHARTS.mkdir(parents=True, exist_ok=True)
         draw(self, CHARTS / f"{self.name}.svg")
 
 
-def read(name: str) -> Report:
-    """What a benchmark last wrote. Raises FileNotFoundError."""
-    told = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
-    return Report(told["name"], told["title"], [Result(**result) for result in told["results"]], told["notes"])
+def read(name: str, folder: Path = RESULTS) -> Report:
+    """What a benchmark last wrote into the folder. Raises FileNotFoundError."""
+    told = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return Report(**{**told, "results": [Result(**result) for result in told["results"]]})
 
 
 def main(name: str, title: str, measure: Callable[[Report, argparse.Namespace], None], **defaults: float) -> None:
@@ -105,12 +111,16 @@ def main(name: str, title: str, measure: Callable[[Report, argparse.Namespace], 
     for option, default in defaults.items():
         options.add_argument(f"--{option.replace('_', '-')}", type=type(default), default=default)
     options.add_argument("--write", action="store_true", help="write JSON and chart")
+    options.add_argument("--json", type=Path, metavar="FOLDER", help="write JSON there, too")
     arguments = options.parse_args()
     print(title)
     report = Report(name, title)
     measure(report, arguments)
     if arguments.write:
         report.write()
+        report.draw()
+    if arguments.json:
+        report.write(arguments.json)
     sys.exit(not all(result.met for result in report.results))
 
 

@@ -28,7 +28,7 @@ COLUMNS = ("message_id", "part", "body", "way", "source", "provisional", "not_be
 def put(buffer: DatabaseBuffer, messages: Iterable[Message]) -> None:
     """Store the messages, each once; JavaScript's take the place of provisional ones that wait."""
     chosen = _once(messages)
-    connection = connections[buffer.using]
+    connection: Any = connections[buffer.using]
     rows, replaces = _rows(buffer, chosen, connection.Database.Binary), any(map(_replaces, chosen))
 
     def insert() -> None:

@@ -51,10 +51,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("segment_fallback")
 
-WRITERS = 2
-"""Puts that may be under way at once in a process before others join. More would each carry fewer messages, and a
-request costs as much processor time as ten messages in it."""
-PATIENCE = 0.01
+WRITERS = 4
+"""Puts that may be under way at once in a process before others join: so many keep a processor busy, at some 5 ms an
+answer and 1 ms of work each, and fewer threads than these never wait for one another."""
+PATIENCE = 0.001
 """Seconds for which a put waits for one of those to end, at most: an answer may take far longer than our own work."""
 PUT_TRIES = 4
 """How often a joined put is tried where DynamoDB throttles. A third of a second in all: visitors wait."""

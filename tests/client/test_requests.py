@@ -300,6 +300,26 @@ def test_call_about_somebody_else_gets_nothing_of_the_visitor(
 
 
 @pytest.mark.django_db
+def test_request_is_read_once_and_only_for_calls_about_its_visitor(
+    segment_messages: CapturedMessages, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[HttpRequest] = []
+    context_of = visitor.context_of
+
+    def reading(request: HttpRequest, *settings: Any) -> dict[str, Any]:
+        read.append(request)
+        return context_of(request, *settings)
+
+    monkeypatch.setattr(visitor, "context_of", reading)
+    does["now"] = lambda request: segment_fallback.track("somebody else", "E")
+    by_wsgi("/sync/", **VISITOR)
+    assert (len(segment_messages.messages), len(read)) == (1, 0)
+    does["now"] = lambda request: [segment_fallback.track(event=event) for event in ("E", "F")]
+    by_wsgi("/sync/", **VISITOR)
+    assert (len(segment_messages.messages), len(read)) == (3, 1)
+
+
+@pytest.mark.django_db
 def test_visitor_without_any_id_is_counted(ask: Callable[..., Answer]) -> None:
     def view(request: Any) -> None:
         assert segment_fallback.track(event="E")[0] is False
