@@ -187,8 +187,8 @@ def site(
     settings: Mapping[str, Any] | None = None,
     database: Mapping[str, Any] | None = None,
 ) -> Iterator[Served]:
-    """The site under one of SERVERS or WAITING. ``early``: whether SegmentMiddleware, placed first, answers our endpoints;
-    ``settings``: further keys of SEGMENT_FALLBACK; ``database``: its entry of DATABASES."""
+    """The site under one of SERVERS or WAITING. ``early``: whether SegmentMiddleware, placed first, answers our
+    endpoints; ``settings``: further keys of SEGMENT_FALLBACK; ``database``: its entry of DATABASES."""
     port = free_port()
     environment = {
         **os.environ,

@@ -195,11 +195,16 @@ def _plain(value: Any, depth: int) -> Any:
         return _object(value, depth)
     if kind is list and depth < MAX_DEPTH:
         return [_plain(item, depth + 1) for item in value]
+    return _made_plain(value, depth)
+
+
+def _made_plain(value: Any, depth: int) -> Any:
+    """Of the types that JSON does not know, and what is too deep."""
     if isinstance(value, Enum):  # before text and numbers, which an enum may be too
         return _plain(value.value, depth)
     if isinstance(value, (str, Promise, UUID)):
         return _text(value)
-    if isinstance(value, bool):
+    if isinstance(value, bool):  # also a lazy one, which is of another type
         return bool(value)
     if isinstance(value, (int, float, Decimal)):
         return _number(value)

@@ -173,9 +173,11 @@ class BufferContract:
         assert [(m.body, m.way) for m in waiting(buffer)] == [(second.body, "javascript")]
         assert buffer.depth() == 1
 
-    def test_javascript_that_took_the_place_stays(self, buffer: Buffer) -> None:
-        for message in (pixel(), javascript(size=100), pixel(size=200), javascript(size=300)):
-            buffer.put([message])
+    @pytest.mark.parametrize("together", [True, False])
+    def test_javascript_that_took_the_place_stays(self, buffer: Buffer, together: bool) -> None:
+        messages = [pixel(), javascript(size=100), pixel(size=200), javascript(size=300)]
+        for each in [messages] if together else [[message] for message in messages]:
+            buffer.put(each)
         assert [len(m.body) for m in waiting(buffer)] == [100]
 
     def test_duplicate_among_new_messages_stops_none_of_them(self, buffer: Buffer) -> None:

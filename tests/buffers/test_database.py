@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections, transaction
+from django.test.utils import CaptureQueriesContext
 from pytest_django import DjangoDbBlocker
 
 from segment_fallback.buffers import make_buffer
@@ -100,6 +101,20 @@ def test_put_shares_the_fate_of_the_callers_transaction() -> None:
         buffer.put([event()])
         transaction.set_rollback(True)
     assert buffer.depth() == 0
+
+
+def test_joined_write_is_one_statement(sqlite: str) -> None:
+    empty(sqlite)
+    buffer = DatabaseBuffer(using=sqlite)
+    buffer.put([event("before")])
+    with CaptureQueriesContext(connections[sqlite]) as queries:
+        buffer.write([pixel("a"), event("before", size=100), javascript("a", size=100), javascript("b")])
+    assert [query["sql"].split()[0] for query in queries] == ["INSERT"]
+    assert sorted((m.message_id, m.way) for m in waiting(buffer)) == [
+        ("a", "javascript"),
+        ("b", "javascript"),
+        ("before", "server"),
+    ]
 
 
 @pytest.mark.django_db
