@@ -39,14 +39,14 @@ Contender = tuple[str, Mapping[str, Any]]
 
 
 def measure(report: Report, options: argparse.Namespace) -> None:
-    from benchmarks.sites import BARE, PIXEL
+    from benchmarks.sites import BARE, OURS, PIXEL
 
     with databases() as (sqlite, postgresql):
         for name, server in SERVERS.items():
             contenders: dict[str, Contender] = {
                 "bare": (BARE, {}),
-                "SQLite": (PIXEL, {"early": True, "settings": DATABASE, "database": sqlite}),
-                "PostgreSQL": (PIXEL, {"early": True, "settings": DATABASE, "database": postgresql}),
+                "SQLite": (PIXEL, {"first": OURS, "settings": DATABASE, "database": sqlite}),
+                "PostgreSQL": (PIXEL, {"first": OURS, "settings": DATABASE, "database": postgresql}),
             }
             figures = compare(server, contenders, options)
             for what, goal in (("SQLite", 1.0), ("PostgreSQL", 0.8)):
@@ -55,7 +55,7 @@ def measure(report: Report, options: argparse.Namespace) -> None:
     with dynamodb() as settings:
         for name, server in SERVERS.items():
             figures = compare(
-                server, {which: (PIXEL, {"early": True, "settings": settings[which]}) for which in settings}, options
+                server, {which: (PIXEL, {"first": OURS, "settings": settings[which]}) for which in settings}, options
             )
             ours = f"pixel, durable in DynamoDB Local, {name}"
             report.add(Result(ours, "one PutItem each", figures["joined"], figures["single"], "requests/s", goal=4))

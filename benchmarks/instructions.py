@@ -29,12 +29,13 @@ PROFILES = RESULTS / "profiles"
 FEW, MANY = 100, 400
 """Requests of both processes. The first ones fill caches, in both."""
 
-VIEWS: Mapping[str, tuple[str, bool]] = {
-    "bare": ("bare", False),
-    "pixel": ("pixel", True),
-    "pixel, routed": ("pixel", False),
+VIEWS: Mapping[str, tuple[str, str]] = {
+    "bare": ("bare", ""),
+    "at once": ("bare", "benchmarks.project.at_once"),
+    "pixel": ("pixel", "segment_fallback.middleware.SegmentMiddleware"),
+    "pixel, routed": ("pixel", ""),
 }
-"""By name: what is asked for, and whether SegmentMiddleware answers it early."""
+"""By name: what is asked for, and the middleware that comes first."""
 
 
 def measure(report: Report, arguments: argparse.Namespace) -> None:
@@ -42,12 +43,16 @@ def measure(report: Report, arguments: argparse.Namespace) -> None:
     bare = counted["bare"]
     view = "bare view, default middleware"
     report.add(Result("pixel, answered early", view, counted["pixel"], bare, "instructions", 0.5, at_most=True))
+    share = counted["at once"] / bare
+    report.note(
+        f"an image at once, behind Django's handler: {counted['at once']:,.0f} instructions, {share:.3g} of bare's"
+    )
     report.note(f"pixel, by URL routing: {counted['pixel, routed']:,.0f} instructions")
     if arguments.write:
         PROFILES.mkdir(parents=True, exist_ok=True)
         for name in VIEWS:
             told = f"{name}: {counted[name]:,.0f} instructions a request\n\n{profile(name)}"
-            file = PROFILES / f"{name.replace(', ', '_')}.txt"
+            file = PROFILES / f"{re.sub(', | ', '_', name)}.txt"
             file.write_text(re.sub(r"(?m) +$", "", told.replace(f"{ROOT}{os.sep}", "")), encoding="utf-8")
 
 
@@ -91,9 +96,13 @@ def profile(view: str) -> str:
 
 
 def _environment(view: str) -> dict[str, str]:
-    early = {"BENCHMARK_EARLY": "1"} if VIEWS[view][1] else {}
-    own = {"DJANGO_SETTINGS_MODULE": "benchmarks.project", "PYTHONHASHSEED": "0", "PYTHONPATH": str(ROOT)}
-    return {**os.environ, **own, **early}
+    own = {
+        "BENCHMARK_FIRST": VIEWS[view][1],
+        "DJANGO_SETTINGS_MODULE": "benchmarks.project",
+        "PYTHONHASHSEED": "0",
+        "PYTHONPATH": str(ROOT),
+    }
+    return {**os.environ, **own}
 
 
 def answerer(view: str, number: int) -> Callable[[], None]:

@@ -1,14 +1,15 @@
 """The site that the benchmarks serve: settings, and views to compare ours with.
 
 As `startproject` makes it, without the admin. From the environment: BENCHMARK_SETTINGS (JSON: further keys of
-SEGMENT_FALLBACK), BENCHMARK_DATABASE (JSON: the entry of DATABASES), and BENCHMARK_EARLY, where SegmentMiddleware is
-to answer our own endpoints.
+SEGMENT_FALLBACK), BENCHMARK_DATABASE (JSON: the entry of DATABASES), and BENCHMARK_FIRST (a middleware before those of
+`startproject`).
 """
 
 from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -36,7 +37,7 @@ STARTPROJECT = [
 ]
 """MIDDLEWARE of a new project."""
 MIDDLEWARE = [
-    *(["segment_fallback.middleware.SegmentMiddleware"] if os.environ.get("BENCHMARK_EARLY") else []),
+    *filter(None, [os.environ.get("BENCHMARK_FIRST")]),
     *STARTPROJECT,
 ]
 DATABASES: dict[str, dict[str, Any]] = {
@@ -62,6 +63,15 @@ def bare(request: HttpRequest) -> HttpResponse:
     response["X-Content-Type-Options"] = "nosniff"
     response["Cross-Origin-Resource-Policy"] = "same-origin"
     return response
+
+
+def at_once(get_response: Callable[[HttpRequest], HttpResponse]) -> Callable[[HttpRequest], HttpResponse]:
+    """A middleware that answers the image, and asks nothing: the least that any view costs behind Django's handler."""
+
+    def answer(request: HttpRequest) -> HttpResponse:
+        return bare(request) if request.path_info == "/bare.gif" else get_response(request)
+
+    return answer
 
 
 def counts(request: HttpRequest) -> HttpResponse:

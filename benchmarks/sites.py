@@ -1,6 +1,6 @@
 """Serves the benchmarks' site (benchmarks/project.py), and lets wrk load it with the hits of real visitors.
 
-    with site("granian wsgi", early=True) as served:
+    with site("granian wsgi", first=OURS) as served:
         served.load(PIXEL, seconds=5)
 
 Settings say where the hits go: ``settings={"BUFFERS": …}``; what a buffer needs besides (a table) is the caller's.
@@ -45,6 +45,9 @@ PATIENCE = 30.0
 VISITORS = 500
 BARE, PIXEL = "bare", "pixel"
 """What wrk may ask for: a bare view, or our pixel."""
+
+OURS, AT_ONCE = "segment_fallback.middleware.SegmentMiddleware", "benchmarks.project.at_once"
+"""Middlewares that may come first: ours, and one that answers what the bare view answers without asking anything."""
 
 PYTHON = [sys.executable, "-m"]
 SERVERS: Mapping[str, Callable[[int], Sequence[str]]] = {
@@ -183,19 +186,20 @@ class Served:
 def site(
     server: str,
     *,
-    early: bool = False,
+    first: str = "",
     settings: Mapping[str, Any] | None = None,
     database: Mapping[str, Any] | None = None,
 ) -> Iterator[Served]:
-    """The site under one of SERVERS or WAITING. ``early``: whether SegmentMiddleware, placed first, answers our
-    endpoints; ``settings``: further keys of SEGMENT_FALLBACK; ``database``: its entry of DATABASES."""
+    """The site under one of SERVERS or WAITING. ``first``: a middleware placed before all others, such as OURS,
+    which answers our endpoints early; ``settings``: further keys of SEGMENT_FALLBACK; ``database``: its entry of
+    DATABASES."""
     port = free_port()
     environment = {
         **os.environ,
         "DJANGO_SETTINGS_MODULE": project.__name__,
         "PYTHONPATH": str(ROOT),
         "BENCHMARK_SETTINGS": json.dumps(settings or {}),
-        **({"BENCHMARK_EARLY": "1"} if early else {}),
+        "BENCHMARK_FIRST": first,
         **({"BENCHMARK_DATABASE": json.dumps(database)} if database else {}),
     }
     with tempfile.TemporaryDirectory() as folder:

@@ -345,8 +345,8 @@ def default_of(key: str) -> object:
 
 
 class _Cache:
-    raw: object = None
-    compiled: Settings = Settings()
+    # One attribute: a thread that compiles what has just changed must not leave its half of two.
+    of: tuple[object, Settings] = (None, Settings())
 
 
 def get_settings() -> Settings:
@@ -357,10 +357,11 @@ def get_settings() -> Settings:
         raw = object.__getattribute__(django_settings, "SEGMENT_FALLBACK")
     except AttributeError:
         raw = getattr(django_settings, "SEGMENT_FALLBACK", None)
-    if raw is not _Cache.raw:
-        _Cache.compiled = compile_settings(raw if raw is not None else {})[0]
-        _Cache.raw = raw
-    return _Cache.compiled
+    compiled_from, compiled = _Cache.of
+    if raw is not compiled_from:
+        compiled = compile_settings(raw if raw is not None else {})[0]
+        _Cache.of = raw, compiled
+    return compiled
 
 
 def is_loud() -> bool:

@@ -21,21 +21,22 @@ class BufferHandler:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._made: dict[str, Buffer] = {}
-        self._made_from: object = None
+        self._made: tuple[object, dict[str, Buffer]] = (None, {})
+        """What they were made from, and by alias those that were made."""
 
     def __getitem__(self, alias: str) -> Buffer:
         config = get_settings().BUFFERS
-        if config is not self._made_from:
+        made_from, made = self._made
+        if config is not made_from:
             with self._lock:
-                if config is not self._made_from:
-                    self._made, self._made_from = {}, config
-        buffer = self._made.get(alias)
+                made_from, made = self._made
+                if config is not made_from:
+                    made = {}
+                    self._made = config, made
+        buffer = made.get(alias)
         if buffer is None:
             with self._lock:
-                buffer = self._made.get(alias) or self._made.setdefault(
-                    alias, make_buffer(alias, dict(config.get(alias, {})))
-                )
+                buffer = made.get(alias) or made.setdefault(alias, make_buffer(alias, dict(config.get(alias, {}))))
         return buffer
 
     def __iter__(self) -> Iterator[str]:
