@@ -33,7 +33,8 @@ def measure(report: Report, arguments: argparse.Namespace) -> None:
     given = {field.name: getattr(arguments, field.name) for field in fields(Site)}
     site = Site(**{**given, "part_rate": given["part_rate"] or measured_rate()})
     for line in lines(site):
-        report.note(line)
+        # The rows of a table are in docs/explanation/costs.md.
+        (print if " | " in line else report.note)(line)
     confirm(report, site)
     if arguments.outage_of:
         small_outage(report, arguments.outage_of)

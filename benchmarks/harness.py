@@ -165,7 +165,9 @@ def draw(report: Report, path: Path) -> None:
     axes.set_xlim(0, max([*shares, 1]) * 1.35)
     axes.set_xticks([0, 1], ["0", "goal"])
     for place, share, result in zip(places, shares, report.results, strict=True):
-        axes.annotate("  " + "  goal ".join(result.cells()[4:6]), (max(share, 0), place), va="center", fontsize=8)
+        text = "  goal ".join(result.cells()[4:6])
+        box = {"facecolor": "white", "edgecolor": "none", "pad": 1}
+        axes.annotate(text, (share, place), (5, 0), textcoords="offset points", va="center", fontsize=8, bbox=box)
     axes.spines[["top", "right"]].set_visible(False)
     axes.set_title(report.title, loc="left", fontsize=10)
     figure.savefig(path, metadata={"Date": None})
