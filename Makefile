@@ -56,7 +56,7 @@ dist: $(VENV)/dev-installed  ## build wheel and sdist, check what is in them, an
 
 sbom: $(VENV)/dev-installed  ## what the built wheel brings along with all its extras, with licences: build/sbom.json
 	rm -rf build/sbom && $(BIN)/python -m venv build/sbom
-	build/sbom/bin/python -m pip --quiet --disable-pip-version-check install "$$(ls dist/*.whl)[celery,dynamodb,health,opentelemetry,prometheus,s3]"
+	build/sbom/bin/python -m pip --quiet --disable-pip-version-check install "$$(ls dist/*.whl)[celery,dynamodb,health,jinja2,opentelemetry,orjson,prometheus,s3]"
 	build/sbom/bin/python -m pip --disable-pip-version-check freeze --exclude django-segment-fallback > build/requirements.txt
 	$(BIN)/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --output-file build/sbom.json build/sbom
 
