@@ -17,7 +17,7 @@ import segment_fallback
 
 ROOT = Path(__file__).parents[1]
 WORKFLOW = ROOT / ".github" / "workflows" / "ci.yml"
-USERS_EXTRAS = ["", "celery", "demo", "dynamodb", "health", "jinja2", "opentelemetry", "prometheus", "s3"]
+USERS_EXTRAS = ["", "celery", "demo", "dynamodb", "health", "jinja2", "opentelemetry", "orjson", "prometheus", "s3"]
 
 
 @pytest.fixture(scope="module")
