@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from segment_fallback.buffers import buffers
-from segment_fallback.buffers.base import now_ms
+from segment_fallback.buffers.base import Limits, now_ms
 from segment_fallback.buffers.database_claim import DatabaseClaim
 from segment_fallback.conf import get_settings, get_source
 from segment_fallback.delivery import flush as delivery
-from segment_fallback.delivery.archiving import JOINED_BATCHES
+from segment_fallback.delivery.archiving import JOINED_BATCHES, Archiving
 from segment_fallback.delivery.flush import flush
 from segment_fallback.delivery.in_flight import Flight, InFlight
 from segment_fallback.delivery.transport import Answer as TransportAnswer
@@ -158,8 +158,8 @@ def test_slow_first_answer_keeps_no_other_from_being_acknowledged(
     assert (report.batches, waiting()) == (6, [])
 
 
-def test_acknowledgements_are_joined(monkeypatch: pytest.MonkeyPatch, segment: LocalSegment) -> None:
-    put_batches(JOINED_BATCHES)
+def test_acknowledgements_are_joined(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_batches(JOINED_BATCHES + 1)
     acknowledged: list[int] = []
     ack = DatabaseClaim.ack
 
@@ -168,11 +168,15 @@ def test_acknowledgements_are_joined(monkeypatch: pytest.MonkeyPatch, segment: L
         ack(self, batch)
 
     monkeypatch.setattr(DatabaseClaim, "ack", acknowledge)
-    assert flush().batches == JOINED_BATCHES
-    assert sum(acknowledged) == JOINED_BATCHES * IN_A_BATCH
-    assert len(acknowledged) < JOINED_BATCHES
-    counts = buffers["default"].event_counts()
-    assert sum(counts.values()) == JOINED_BATCHES * IN_A_BATCH
+    claim = claimed()
+    archiving = Archiving(claim)
+    for batch in list(claim.batches(Limits())):
+        archiving.add(batch)
+    assert acknowledged == [JOINED_BATCHES * IN_A_BATCH]
+    archiving.settle()
+    assert acknowledged == [JOINED_BATCHES * IN_A_BATCH, IN_A_BATCH]
+    assert sum(buffers["default"].event_counts().values()) == (JOINED_BATCHES + 1) * IN_A_BATCH
+    claim.release()
 
 
 def test_429_stops_all_further_sends_and_those_in_flight_count(
@@ -240,15 +244,15 @@ def test_after_a_failure_one_batch_tries_it_alone(
     segment: LocalSegment, before_sending: Callable[[Script], None]
 ) -> None:
     put_batches(6)
-    segment.answer_with(Answer(status=503))
+    segment.answer_with(Answer(status=503), times=4)
     before_sending(Gate(4))
     flush()
-    seen = len(segment.requests)
+    assert len(segment.requests) == 4
     Lease.objects.update(not_before=0)
     segment.answer_with(Answer(status=503))
     before_sending(lambda batch: None)
     assert "503" in flush().trouble
-    assert len(segment.requests) == seen + 1
+    assert len(segment.requests) == 5
 
     Lease.objects.update(not_before=0)
     assert flush().trouble == ""
@@ -429,7 +433,7 @@ def test_flusher_killed_with_several_in_flight_loses_nothing(segment: LocalSegme
         process.wait()
 
     left = set(python("-c", LEFT).split())
-    assert {f"{batch}-{n}" for batch in range(3, 8) for n in range(IN_A_BATCH)} <= left
+    assert len(left) >= 5 * IN_A_BATCH, "what got no answer waits"
     segment.answer_normally()
     python("-m", "django", "segment_flush")
     assert python("-c", LEFT).split() == []
