@@ -21,7 +21,7 @@ def sections() -> str:
 def section(report: Report) -> str:
     """A heading, a table, a chart, and the figures that have no goal."""
     results = [result.cells() for result in report.results]
-    parts = [f"### {report.title}", table([HEAD, *results]) if results else ""]
+    parts = [f"## {report.title}", table([HEAD, *results]) if results else ""]
     if (CHARTS / f"{report.name}.svg").exists():
         parts.append(f"![{report.title}: each figure beside its goal](../images/benchmarks/{report.name}.svg)")
     parts.append("\n".join(f"- {note}" for note in report.notes))
