@@ -35,7 +35,8 @@ class Command(BaseCommand):
         archive = open_archive()
         if archive is None:
             raise CommandError("There is no archive: the setting ARCHIVE says where it is to be.")
-        since, until = _ms(options["since"]), _ms(options["until"]) if options["until"] else now_ms()
+        # This very millisecond is over for whoever waits for the answer; what comes later may be what is sent again.
+        since, until = _ms(options["since"]), _ms(options["until"]) if options["until"] else now_ms() + 1
         if since >= until:
             raise CommandError("--since must be before --until.")
         if options["to"] and get_source(options["to"]) is None:
