@@ -70,7 +70,7 @@ def test_report_that_was_written_is_read_again(tmp_path: Path) -> None:
 def test_section_of_the_page_has_table_notes_and_how_to_repeat_it() -> None:
     result = Result("pixel", "a view", 3, 2, "requests/s", 1.4)
     text = page.section(Report("pixel", "Pixels", [result], ["a note"], "2 cores", "2025-01-02T03:04:05+00:00"))
-    assert text.startswith(f"### Pixels\n\n| {' | '.join(HEAD)} |\n| --- |")
+    assert text.startswith(f"## Pixels\n\n| {' | '.join(HEAD)} |\n| --- |")
     assert f"| {' | '.join(result.cells())} |" in text
     assert "- a note\n" in text
     assert "`python -m benchmarks.pixel`, 2025-01-02, 2 cores" in text
