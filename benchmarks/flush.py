@@ -281,7 +281,7 @@ def profile(entry: Mapping[str, Any], rows: int) -> None:
         segment.expect(rows)
     place = RESULTS / "profiles" / "flush.txt"
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(profiler.output_text(), encoding="utf-8")
+    place.write_text(profiler.output_text().replace(f"{Path.cwd()}{os.sep}", ""), encoding="utf-8")
 
 
 if __name__ == "__main__":
