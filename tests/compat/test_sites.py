@@ -143,7 +143,6 @@ urlpatterns = i18n_patterns(*pages, INSIDE prefix_default_language=False) + [OUT
 MOUNTS = {
     "outside": {"INSIDE": "", "OUTSIDE": 'path("s/", include("segment_fallback.urls"))'},
     "inside": {"INSIDE": 'path(_("s/"), include("segment_fallback.urls")),', "OUTSIDE": ""},
-    "outside, and translated": {"INSIDE": "", "OUTSIDE": 'path(_("s/"), include("segment_fallback.urls"))'},
 }
 
 
@@ -161,15 +160,6 @@ def test_internationalised_urls(project: Make, segment: LocalSegment, mount: str
     assert english.config["b"].startswith("/s/")
     assert german.config["b"].startswith(german_mount)
     assert len(delivered(site, segment)) == 6
-
-
-def test_translated_mount_outside_the_patterns_is_found_in_the_visitors_own_language(project: Make) -> None:
-    """In another it may not be: that depends on which language the thread has spoken last."""
-    with translated(project, "outside, and translated").served() as server:
-        visitor = Visitor(server)
-        visitor.see("/de/dinge/")
-        assert visitor.config["u"].startswith("/spur/")
-        assert visitor.get(visitor.config["u"], **{"Accept-Language": "de"}).status_code == 200
 
 
 def translated(project: Make, mount: str) -> Project:
