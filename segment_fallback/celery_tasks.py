@@ -25,7 +25,6 @@ except ImportError as error:
 
 from segment_fallback import ambient, counting
 from segment_fallback.client.sending import off_the_loop
-from segment_fallback.conf import get_settings
 from segment_fallback.delivery import flush as delivery
 from segment_fallback.message import normalise
 
@@ -33,8 +32,10 @@ TASK = "segment_fallback.tasks.flush"
 EVENTS_TASK = "segment_fallback.tasks.handle_events"
 
 EXPIRES = 60.0
-"""Seconds for which a tick waits for a worker, where its schedule does not say: those of django-celery-beat forget
-what ``beat_schedule`` says of it. So ticks do not pile up while no worker runs."""
+"""Seconds for which a tick waits for a worker, so that few pile up while none runs; two in a row cost nothing much.
+
+Not less than the interval of ticks: on a queue that is always as late as that, each would expire, and nothing be sent.
+"""
 
 HEADER = "segment_fallback"
 """The header of a task that says whose request published it."""
@@ -67,12 +68,10 @@ def flush() -> str:
 
     May overlap with itself, be killed or be delivered twice: no event is lost.
     """
-    # What no worker has begun within the budget of one flush, the next will do.
-    expires = get_settings().FLUSH_BUDGET
-    return delivery.share_out(lambda *part: flush_part.apply_async(part, expires=expires))
+    return delivery.share_out(flush_part.delay)
 
 
-@shared_task(name="segment_fallback.tasks.flush_part", ignore_result=True)
+@shared_task(name="segment_fallback.tasks.flush_part", ignore_result=True, expires=EXPIRES)
 def flush_part(alias: str, part: int) -> str:
     """Flush one part of one buffer."""
     return str(delivery.flush([alias], parts=[part]))
@@ -91,8 +90,8 @@ def beat_schedule(every: float = 10.0) -> dict[str, dict[str, Any]]:
 
     In settings: ``CELERY_BEAT_SCHEDULE = {**beat_schedule()}``.
     """
-    # A tick that no worker took before the next one comes is of no use.
-    options = {"expires": every * 0.9}
+    # What the tasks say themselves is unknown to a beat that does not import them.
+    options = {"expires": max(EXPIRES, 2 * every)}
     return {
         "segment-fallback-events": {"task": EVENTS_TASK, "schedule": every, "options": options},
         "segment-fallback-flush": {"task": TASK, "schedule": every, "options": options},

@@ -3,6 +3,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -11,10 +13,12 @@ from typing import TYPE_CHECKING, Any
 import pytest
 from celery import Celery
 from celery.beat import ScheduleEntry, Scheduler
+from celery.contrib.testing.worker import start_worker
 from celery.schedules import schedule
 
 from segment_fallback import tasks
 from segment_fallback.buffers import buffers
+from segment_fallback.delivery import flush as delivery
 from segment_fallback.message import encode, new_message_id
 from segment_fallback.tasks import TASK, beat_schedule, flush, schedule_flush
 from segment_fallback.testing import LocalSegment
@@ -67,9 +71,22 @@ def test_beat_starts_the_flush_at_its_interval(app: Celery, every: float) -> Non
     found = entry(app)
     assert found.task == TASK
     assert found.schedule == schedule(timedelta(seconds=every))
-    # A tick that waits for its worker is of no use once the next one has come.
-    assert found.options
-    assert 0 < found.options["expires"] < every
+    assert found.options == {"expires": max(60, 2 * every)}
+
+
+def test_tick_that_waited_longer_than_the_interval_still_flushes(app: Celery, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed = threading.Event()
+    monkeypatch.setattr(delivery, "share_out", lambda start: flushed.set())
+    schedule_flush(app, 0.1)
+    Scheduler(app=app, lazy=True).apply_async(entry(app), advance=False)
+    time.sleep(0.3)
+    with start_worker(app, perform_ping_check=False):
+        assert flushed.wait(20)
+
+
+def test_ticks_do_not_pile_up_while_no_worker_runs(app: Celery) -> None:
+    for task in (tasks.flush, tasks.flush_part, tasks.handle_events):
+        assert app.tasks[task.name].expires == 60
 
 
 def test_schedule_flush_keeps_the_sites_own_entries(app: Celery) -> None:

@@ -435,7 +435,7 @@ def test_task_of_several_parts_keeps_the_archive_up(
     """What each part's task has to do is the other tests' business; here no worker takes them."""
     buffer = {"BACKEND": "segment_fallback.buffers.database.DatabaseBuffer", "OPTIONS": {"parts": 2}}
     settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "BUFFERS": {"default": buffer}}
-    monkeypatch.setattr("segment_fallback.celery_tasks.flush_part.apply_async", lambda part, **options: None)
+    monkeypatch.setattr("segment_fallback.celery_tasks.flush_part.delay", lambda *part: None)
     opened().set_aside(make_files([waiting("1")]))
     assert "2 parts to flush" in flush_task()
     assert lanes.kept_up
