@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import os
 import threading
 import time
@@ -161,23 +162,25 @@ def _host_allowed(netloc: str, own_host: str, settings: Settings) -> bool:
 class RateLimiter:
     """Counts hits by key in windows of a minute, in this process only: a damper, which never waits on a network.
 
-    Remembers at most ``MAX_KEYS`` keys a window; further ones pass.
+    A window begins with the first hit after the one before. Remembers at most ``MAX_KEYS`` keys a window; further ones
+    pass.
     """
 
     MAX_KEYS = 50_000
+    WINDOW = 60.0
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._window = 0
+        self._ends = 0.0
         self._hits: dict[str, int] = {}
 
     def hit(self, key: str, limit: int, number: int = 1) -> bool:
         """Count hits; whether they are within the limit. So that a batch larger than that can come at all, it may
         go past it, once."""
-        window = int(time.monotonic() // 60)
+        now = time.monotonic()
         with self._lock:
-            if window != self._window:
-                self._window, self._hits = window, {}
+            if now >= self._ends:
+                self._ends, self._hits = now + self.WINDOW, {}
             if key not in self._hits and len(self._hits) >= self.MAX_KEYS:
                 return True
             before = self._hits.get(key, 0)
@@ -186,7 +189,7 @@ class RateLimiter:
 
     def retry_after(self) -> int:
         """Seconds until the next window, in which there is room again."""
-        return 60 - int(time.monotonic() % 60)
+        return max(1, math.ceil(self._ends - time.monotonic()))
 
     def clear(self) -> None:
         self.__init__()  # type: ignore[misc]
