@@ -37,15 +37,16 @@ INSERT = """
 FILL = {
     "sqlite": """
         WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers WHERE n < %(rows)s)
-        SELECT printf('%%032x', n * 2654435761 %% 4294967296), 0, %(body)s, 'pixel', 'default', FALSE, 0, n
+        SELECT printf('%%012x%%020x', n, n * 2654435761 %% 4294967296), 0, %(body)s, 'pixel', 'default', FALSE, 0, n
         FROM numbers
     """,
     "postgresql": """
-        SELECT lpad(to_hex(n * 2654435761 %% 4294967296), 32, '0'), 0, %(body)s, 'pixel', 'default', FALSE, 0, n
+        SELECT lpad(to_hex(n), 12, '0') || lpad(to_hex(n * 2654435761 %% 4294967296), 20, '0'),
+               0, %(body)s, 'pixel', 'default', FALSE, 0, n
         FROM generate_series(1, %(rows)s::bigint) AS n
     """,
 }
-"""SQL that inserts so many rows, their messageIds in no order; ours would take minutes."""
+"""SQL that inserts so many rows, with messageIds in the form of ``new_message_id``; ours would take minutes."""
 
 
 def measure(report: Report, arguments: argparse.Namespace) -> None:

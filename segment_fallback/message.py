@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timezone
 from decimal import Decimal
 from enum import Enum
+from time import time_ns
 from typing import Any
 from uuid import UUID
 
@@ -73,8 +74,13 @@ class Message:
 
 
 def new_message_id() -> str:
-    """A messageId of 128 random bits: nobody can send it first, and no two page views share it."""
-    return secrets.token_hex(16)
+    """A messageId that nobody can send first, and no two page views share: 80 random bits, as 20 hexadecimal digits.
+
+    The milliseconds before them, 12 digits, put the ids in the order in which they were made, as in a UUID of version 7
+    (https://www.rfc-editor.org/rfc/rfc9562#section-5.7): an index of a database then grows at its end and is emptied
+    from its start, and costs the same however much waits.
+    """
+    return f"{time_ns() // 1_000_000:012x}{secrets.token_hex(10)}"
 
 
 def is_message_id(value: object) -> bool:

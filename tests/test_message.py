@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
+from time import sleep
 from types import MappingProxyType
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -339,6 +340,17 @@ def test_new_message_id_is_new_each_time_and_passes_encode() -> None:
     ids = {new_message_id() for _ in range(100)}
     assert len(ids) == 100
     assert all(encode({**PAGE, "messageId": message_id}).message_id == message_id for message_id in ids)
+
+
+def test_message_ids_are_in_the_order_in_which_they_were_made() -> None:
+    ids = []
+    for _ in range(20):
+        ids.append(new_message_id())
+        sleep(0.002)
+    assert ids == sorted(ids)
+    made = datetime.fromtimestamp(int(ids[-1][:12], 16) / 1000, timezone.utc)
+    assert abs(made - datetime.now(timezone.utc)) < timedelta(seconds=5)
+    assert len({message_id[12:16] for message_id in ids}) > 1
 
 
 # properties

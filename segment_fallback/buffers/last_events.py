@@ -26,7 +26,7 @@ MAX_KEYS = 60
 MAX_NAME = 60
 """Characters of a key, or of an event's name, that are kept."""
 IDS = ("messageId", "anonymousId")
-"""Random ids, of which the first characters tell one from another and nothing else."""
+"""Random ids, of which the last characters tell one from another and nothing else."""
 
 
 def remember(messages: Sequence[Message]) -> None:
@@ -68,8 +68,8 @@ def _entry(number: int, message: Message) -> dict[str, Any]:
 
 
 def shortened(text: str) -> str:
-    """The first quarter of a random id, of 8 characters at most."""
-    return f"{text[: min(8, len(text) // 4)]}…"
+    """The last quarter of an id, of 8 characters at most: what comes first in a messageId is often the time."""
+    return f"…{text[len(text) - min(8, len(text) // 4) :]}"
 
 
 def masked(value: Any) -> Any:

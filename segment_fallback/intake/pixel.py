@@ -49,7 +49,7 @@ PROMPT = 1_000
 """Milliseconds. What is older may have been kept for another page to send, if the page's script reports it."""
 
 _AGE = re.compile(r"[0-9]{1,9}\Z")
-_MESSAGE_ID = re.compile(r"[0-9a-f]{16,40}\Z")
+_MESSAGE_ID = re.compile(r"[0-9a-f]{16,43}\Z")
 
 
 HEADERS = {

@@ -41,8 +41,8 @@ def on(settings: Settings, db: None) -> None:
 def test_accepted_event_is_remembered_with_its_keys_and_without_its_values(on: None) -> None:
     accept([order()])
     [entry] = recall()
-    assert (entry["way"], entry["type"], entry["event"], entry["id"]) == ("pixel", "track", "Order Completed", "0123…")
-    assert entry["body"]["anonymousId"] == "fedc…"
+    assert (entry["way"], entry["type"], entry["event"], entry["id"]) == ("pixel", "track", "Order Completed", "…cdef")
+    assert entry["body"]["anonymousId"] == "…3210"
     assert entry["body"]["properties"] == {
         "email": "text of 15",
         "total": "number",
@@ -51,7 +51,7 @@ def test_accepted_event_is_remembered_with_its_keys_and_without_its_values(on: N
         "skus": ["text of 3", "1 more"],
     }
     kept = json.dumps(entry)
-    for value in ("ada", "184", "A-1", "456789", "ba98"):
+    for value in ("ada", "184", "A-1", "456789", "fedc"):
         assert value not in kept
 
 
@@ -69,10 +69,10 @@ def test_object_of_many_keys_is_cut() -> None:
 def test_only_the_last_ones_are_kept_newest_first(on: None) -> None:
     accept([order(f"first-{n:010}") for n in range(KEPT)])
     for n in range(3):
-        accept([order(f"{n}-later-event")])
+        accept([order(f"later-event-{n}")])
     found = recall()
     assert len(found) == KEPT
-    assert [entry["id"][0] for entry in found[:4]] == ["2", "1", "0", "f"]
+    assert [entry["id"][-1] for entry in found[:4]] == ["2", "1", "0", "9"]
     accept([order(f"many-{n:011}") for n in range(KEPT * 3)])
     assert len(recall()) == KEPT
 
