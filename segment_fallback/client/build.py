@@ -39,25 +39,26 @@ def is_about(message: Mapping[str, Any], person: Person) -> bool:
     """Whether the message names nobody else: it has no ids, or that person's own."""
     user_id, anonymous_id = message.get("userId"), message.get("anonymousId")
     return (user_id is None or str(user_id) == person.user_id) and (
-        anonymous_id is None or str(anonymous_id) == person.anonymous_id
+        anonymous_id is None or str(anonymous_id) == person.seen.anonymous_id
     )
 
 
 def completed(message: Mapping[str, Any], person: Person) -> dict[str, Any]:
     """The message with that person's ids and context, where it has none of its own. Raises Refused."""
-    if person.refused:
-        raise Refused(person.refused)
-    full = {**message, "context": {**person.context, **_mapping(message, "context")}}
+    seen = person.seen
+    if seen.refused:
+        raise Refused(seen.refused)
+    full = {**message, "context": {**seen.context, **_mapping(message, "context")}}
     if full.get("userId") is None:
         full["userId"] = person.user_id
     if full["type"] == "alias":
         if full.get("previousId") is None:
-            full["previousId"] = person.anonymous_id
+            full["previousId"] = seen.anonymous_id
     elif full.get("anonymousId") is None:
-        full["anonymousId"] = person.anonymous_id
+        full["anonymousId"] = seen.anonymous_id
     if full["type"] == "page":
         # As analytics.js has it: a page event says in its properties, too, which page it was.
-        full["properties"] = {**person.context.get("page", {}), **_mapping(message, "properties")}
+        full["properties"] = {**seen.context.get("page", {}), **_mapping(message, "properties")}
     if not full.get("userId") and not full.get("anonymousId"):
         raise Refused(Outcome.NO_ID)
     return full

@@ -41,7 +41,6 @@ def identify_at_login(sender: object, request: HttpRequest | None, user: Any, **
         extra = log_fields("traits_failed", reason=name)
         logger.error("TRAITS failed, and the user is identified without: %s", name, extra=extra)
         traits = {}
-    person = visitor.person()
-    if visitor.signed_up == user.pk and person.anonymous_id:
+    if visitor.signed_up == user.pk and visitor.person().seen.anonymous_id:
         visitor.alias()
     visitor.identify(traits)

@@ -44,8 +44,7 @@ class Visitor(Scope):
     seed = ""
     _deferred: deque[Message] | None = None
     _deferring = True
-    _known: tuple[str | None, Outcome | None] | None = None
-    _context: Mapping[str, Any] | None = None
+    _seen: SeenHere | None = None
     variation: str | None = None
     """Which variation of the page the visitor gets; None where the page has none. See profiles/variations.py."""
     variations: Mapping[str, str] = MappingProxyType({})
@@ -173,16 +172,9 @@ class Visitor(Scope):
 
     def person(self) -> Person:
         """The visitor: cookies and headers as they came, the user as he is now."""
-        settings = get_settings()
-        known = self._known
-        if known is None:
-            known = self._known = identity.anonymous_id(self._request, settings), _refusal(self._request, settings)
-        return Person(identity.user_id(self._request, settings), *known, self._find_context)
-
-    def _find_context(self) -> Mapping[str, Any]:
-        if self._context is None:
-            self._context = context_of(self._request, get_settings())
-        return self._context
+        if self._seen is None:
+            self._seen = SeenHere(self._request)
+        return Person(identity.user_id(self._request, get_settings()), self._seen)
 
     @property
     def profile(self) -> Profile | None:
@@ -239,6 +231,34 @@ class Visitor(Scope):
         return response
 
 
+class SeenHere:
+    """What cookies and headers tell of a visitor."""
+
+    _context: Mapping[str, Any] | None = None
+
+    def __init__(self, request: HttpRequest) -> None:
+        self._request = request
+
+    @property
+    def anonymous_id(self) -> str | None:
+        return identity.anonymous_id(self._request, get_settings())
+
+    @property
+    def refused(self) -> Outcome | None:
+        try:
+            check_choices(self._request, get_settings())
+        except Refused as refusal:
+            return refusal.outcome
+        return None
+
+    @property
+    def context(self) -> Mapping[str, Any]:
+        # Not cached_property, which up to Python 3.11 takes a lock.
+        if self._context is None:
+            self._context = context_of(self._request, get_settings())
+        return self._context
+
+
 def _wrap(response: StreamingHttpResponse, visitor: Visitor) -> None:
     """Let the body's calls be about the visitor. What waits is written between two parts: a stream may last hours."""
     parts: Any = response.streaming_content
@@ -271,14 +291,6 @@ def _wrap(response: StreamingHttpResponse, visitor: Visitor) -> None:
                 await sync_to_async(visitor.write)()
 
     response.streaming_content = astream() if response.is_async else stream()
-
-
-def _refusal(request: HttpRequest, settings: Settings) -> Outcome | None:
-    try:
-        check_choices(request, settings)
-    except Refused as refusal:
-        return refusal.outcome
-    return None
 
 
 def context_of(request: HttpRequest, settings: Settings) -> dict[str, Any]:
