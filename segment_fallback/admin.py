@@ -23,6 +23,7 @@ from segment_fallback.dashboard.ranges import DEFAULT, RANGES
 from segment_fallback.delivery import dead_letters
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.models import Dashboard
+from segment_fallback.wording import counted
 
 TEMPLATES = "admin/segment_fallback/dashboard"
 NAME = "segment_fallback_dashboard"
@@ -115,11 +116,12 @@ class DashboardAdmin(admin.ModelAdmin):  # type: ignore[type-arg]
         except BufferUnavailable as error:
             messages.error(request, f"Not all of it was done, because the buffer failed: {error}")
             return
-        done = "wait for the next flush" if action == "replay" else "are deleted"
+        letters = counted(number, "dead letter")
+        done = "replayed; the next flush sends what waits" if action == "replay" else "deleted"
         more = " There may be more of them: do it again." if number == AT_ONCE else ""
-        messages.success(request, f"{number} dead letters {done}.{more}")
+        messages.success(request, f"{letters} {done}.{more}")
         if number:
-            self._log(request, action, f"{number} dead letters of buffer {alias!r}", reason)
+            self._log(request, action, f"{letters} of buffer {alias!r}", reason)
 
     def _log(self, request: HttpRequest, action: str, what: str, reason: str | None) -> None:
         """Who did it, in the admin's history."""

@@ -26,8 +26,6 @@ class SegmentFallbackConfig(AppConfig):
         user_logged_in.connect(login.hint_at_login, dispatch_uid="segment_fallback.hint")
         user_logged_out.connect(login.forget_at_logout, dispatch_uid="segment_fallback.hint")
         user_logged_in.connect(auth_events.identify_at_login, dispatch_uid="segment_fallback.identify")
-        if get_settings().PROFILES:
-            forget.register()
         user_logged_in.connect(merge_at_login, dispatch_uid="segment_fallback.profiles")
         user = django_settings.AUTH_USER_MODEL
         if user.partition(".")[0] in global_apps.app_configs:  # a site may have no users at all

@@ -17,7 +17,7 @@ PACKAGE = Path(segment_fallback.__file__).parent
 
 LAYERS = [
     {"conf_rules"},
-    {"conf", "exceptions", "log"},
+    {"conf", "exceptions", "log", "wording"},
     {
         "ambient",
         "counting",

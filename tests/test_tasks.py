@@ -60,7 +60,7 @@ def test_task_has_the_name_that_beat_calls(app: Celery) -> None:
 def test_task_delivers_what_waits(app: Celery, local_segment: LocalSegment) -> None:
     message = encode({"type": "page", "messageId": new_message_id(), "anonymousId": "a"})
     buffers["default"].put([message])
-    assert app.tasks[TASK].apply().get() == "1 delivered in 1 batches, 0 dead letters"
+    assert app.tasks[TASK].apply().get() == "1 delivered in 1 batch, 0 dead letters"
     assert [received.message_id for received in local_segment.messages] == [message.message_id]
     assert buffers["default"].depth() == 0
 

@@ -26,6 +26,7 @@ from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.log import log_fields
 from segment_fallback.signals import buried, delivered, tell
 from segment_fallback.tracing import Span, span
+from segment_fallback.wording import counted
 
 logger = logging.getLogger("segment_fallback")
 
@@ -63,13 +64,14 @@ class Report:
     """Whether messages wait for somebody to mend the settings: no write key, or one that Segment does not know."""
 
     def __str__(self) -> str:
-        text = f"{self.delivered} delivered in {self.batches} batches, {self.buried} dead letters"
+        batches, buried = counted(self.batches, "batch", "batches"), counted(self.buried, "dead letter")
+        text = f"{self.delivered} delivered in {batches}, {buried}"
         if self.unspooled:
             text += f", {self.unspooled} drained from the spool"
         if self.unarchived:
             text += f", {self.unarchived} missing in the archive"
         if self.busy:
-            text += f", {self.busy} parts busy or backing off"
+            text += f", {counted(self.busy, 'part')} busy or backing off"
         return f"{text}; {self.trouble}" if self.trouble else text
 
 

@@ -14,6 +14,7 @@ from segment_fallback.buffers.spool import make_spool, spool_storage
 from segment_fallback.conf import get_settings
 from segment_fallback.doctor.finding import Findings, Level, kind
 from segment_fallback.status import read_status
+from segment_fallback.wording import counted
 
 CHECK = kind(
     "setup.check",
@@ -99,12 +100,13 @@ def buffers_answer(options: Options) -> Findings:
             continue
         age = (status.at - buffer.oldest) / 1000 if buffer.oldest is not None else 0.0
         if age > settings.HEALTH_MAX_AGE + settings.hold:
-            wait = f"{buffer.waiting:,} messages wait in the buffer {buffer.alias!r}"
-            yield BUFFER_OLD(f"{wait}, the oldest for {duration(age)}.")
+            waiting = f"waiting in the buffer {buffer.alias!r}"
+            yield BUFFER_OLD(f"{counted(buffer.waiting, 'message')} {waiting}, the oldest for {duration(age)}.")
         else:
-            yield BUFFER_UNAVAILABLE.ok(f"The buffer {buffer.alias!r} answers; {buffer.waiting:,} messages wait in it.")
+            waiting = f"{counted(buffer.waiting, 'message')} waiting in it"
+            yield BUFFER_UNAVAILABLE.ok(f"The buffer {buffer.alias!r} answers; {waiting}.")
         if buffer.dead_letters:
-            yield DEAD_LETTERS(f"The buffer {buffer.alias!r} has {buffer.dead_letters:,} dead letters.")
+            yield DEAD_LETTERS(f"The buffer {buffer.alias!r} has {counted(buffer.dead_letters, 'dead letter')}.")
 
 
 def duration(seconds: float) -> str:

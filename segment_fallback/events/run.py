@@ -28,6 +28,7 @@ from segment_fallback.message import Way
 from segment_fallback.models import PendingEvent
 from segment_fallback.outcome import Outcome
 from segment_fallback.tally import tally
+from segment_fallback.wording import counted
 
 Result = TypeVar("Result")
 
@@ -72,7 +73,7 @@ class Report:
     """The last error, in one line."""
 
     def __str__(self) -> str:
-        text = f"{self.handled} handled, {self.errors} errors, {self.failed} events failed"
+        text = f"{self.handled} handled, {counted(self.errors, 'error')}, {counted(self.failed, 'event')} failed"
         if self.unhandled:
             text += f", {self.unhandled} without a handler"
         return f"{text}; {self.trouble}" if self.trouble else text

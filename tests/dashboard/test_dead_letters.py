@@ -13,6 +13,7 @@ from pytest_django import Settings
 from segment_fallback.buffers import buffers
 from segment_fallback.dashboard import letters
 from segment_fallback.message import encode
+from segment_fallback.wording import counted
 from tests.dashboard.conftest import signed_in
 
 URL = "/admin/segment_fallback/dashboard/"
@@ -84,7 +85,7 @@ def test_nothing_is_written_by_get_nor_without_a_token(boss: Client) -> None:
 def test_chosen_letters_wait_again(boss: Client) -> None:
     response = post(boss, action="replay", id=["m1", 'm"<4>'])
     assert (response.status_code, response["Location"]) == (302, URL)
-    assert said(response) == ["2 dead letters wait for the next flush."]
+    assert said(response) == ["2 dead letters replayed; the next flush sends what waits."]
     assert dead() == ["m2", "m3"]
     assert sorted(each.message_id for each in buffers["default"].waiting_messages()) == ['m"<4>', "m1"]
     [entry] = history()
@@ -94,7 +95,9 @@ def test_chosen_letters_wait_again(boss: Client) -> None:
 
 
 def test_letters_of_exactly_one_reason_wait_again(boss: Client) -> None:
-    assert said(post(boss, **{"replay-reason": "HTTP 400"})) == ["2 dead letters wait for the next flush."]
+    assert said(post(boss, **{"replay-reason": "HTTP 400"})) == [
+        "2 dead letters replayed; the next flush sends what waits."
+    ]
     assert dead() == ["m3", 'm"<4>']
 
 
@@ -109,7 +112,7 @@ def test_delete_asks_first(boss: Client, form: dict[str, Any], number: int) -> N
     assert f"{number} dead letter" in page
     assert "<b>" not in page.split('class="sf"')[1].split("<form")[0]
     confirmed = {"reason": "plan: <b>", "action": "delete"} if "delete-reason" in form else form
-    assert said(post(boss, confirmed="yes", **confirmed)) == [f"{number} dead letters are deleted."]
+    assert said(post(boss, confirmed="yes", **confirmed)) == [f"{counted(number, 'dead letter')} deleted."]
     assert len(dead()) == 4 - number
     assert buffers["default"].depth() == 0
     assert history()[0].is_deletion()
@@ -127,7 +130,9 @@ def test_form_that_is_not_ours_is_not_found(boss: Client, form: dict[str, Any]) 
 def test_nothing_chosen_changes_nothing(boss: Client) -> None:
     for action in ("replay", "delete"):
         assert said(post(boss, action=action)) == ["No dead letter was chosen."]
-    assert said(post(boss, action="replay", id="unknown")) == ["0 dead letters wait for the next flush."]
+    assert said(post(boss, action="replay", id="unknown")) == [
+        "0 dead letters replayed; the next flush sends what waits."
+    ]
     assert len(dead()) == 4
     assert history() == []
 
@@ -136,7 +141,9 @@ def test_too_many_for_one_request_say_so(boss: Client, monkeypatch: pytest.Monke
     for module in ("segment_fallback.admin", "segment_fallback.dashboard.letters"):
         monkeypatch.setattr(f"{module}.AT_ONCE", 2)
     response = post(boss, action="replay", id=["m1", "m2", "m3"])
-    assert said(response) == ["2 dead letters wait for the next flush. There may be more of them: do it again."]
+    assert said(response) == [
+        "2 dead letters replayed; the next flush sends what waits. There may be more of them: do it again."
+    ]
     assert len(dead()) == 2
 
 

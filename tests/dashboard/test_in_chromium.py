@@ -192,13 +192,13 @@ def test_dead_letters_are_replayed_and_deleted_by_keyboard(browser: Browser, url
         before = int(number(page, "Dead letters"))
         page.locator("button[name=replay-reason]").last.focus()
         page.keyboard.press("Enter")
-        page.wait_for_selector("text=2 dead letters wait for the next flush.")
+        page.wait_for_selector("text=2 dead letters replayed; the next flush sends what waits.")
         page.locator("button[name=delete-reason]").last.focus()
         page.keyboard.press("Enter")
         page.wait_for_selector("text=No, keep them")
         page.keyboard.press("Tab")
         page.get_by_role("button", name="Delete 3").press("Enter")
-        page.wait_for_selector("text=3 dead letters are deleted.")
+        page.wait_for_selector("text=3 dead letters deleted.")
         assert int(number(page, "Dead letters")) == before - 5
 
 

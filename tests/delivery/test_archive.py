@@ -74,7 +74,7 @@ def test_delivered_messages_are_in_a_file_of_their_hour_with_what_is_known_of_th
     before = now_ms()
     put("1", "2", properties={"text": "<ü\n“ >"})
     WaitingMessage.objects.filter(message_id="2").update(way="pixel")
-    assert str(flush()) == "2 delivered in 1 batches, 0 dead letters"
+    assert str(flush()) == "2 delivered in 1 batch, 0 dead letters"
 
     [file] = [path for path in archive.rglob("*") if path.is_file()]
     first, second = lines(archive)
@@ -251,7 +251,7 @@ def test_what_nobody_takes_is_counted_and_delivered_all_the_same(
         moody(alias).error, moody(alias).failures = OSError("x"), -1
     put("1", "2")
     report = flush()
-    assert str(report) == "2 delivered in 1 batches, 0 dead letters, 2 missing in the archive"
+    assert str(report) == "2 delivered in 1 batch, 0 dead letters, 2 missing in the archive"
     assert read_status().unarchived == 2
     assert "2 delivered messages are not in the archive: OSError; set aside: OSError" in caplog.text
     put("3")

@@ -86,7 +86,7 @@ def test_replay_of_all(local_segment: LocalSegment) -> None:
 
 def test_delete_by_age_prunes() -> None:
     assert run("delete", "--older-than", "30") == "1 deleted.\n"
-    assert run("list").endswith("1 dead letters.\n")
+    assert run("list").endswith("1 dead letter.\n")
     assert buffers["default"].depth() == 0
 
 

@@ -51,7 +51,7 @@ def test_waiting_messages_are_delivered_in_order_and_leave_the_buffer(segment: L
 
     assert ids(segment) == ["1", "2", "3"]
     assert buffers["default"].depth() == 0
-    assert str(report) == "3 delivered in 1 batches, 0 dead letters"
+    assert str(report) == "3 delivered in 1 batch, 0 dead letters"
     assert [request.path for request in segment.requests] == ["/v1/batch"]
 
 
@@ -222,7 +222,7 @@ def test_without_a_write_key_nothing_is_sent(segment: LocalSegment, settings: Se
 
 def test_celery_task_flushes(segment: LocalSegment) -> None:
     put("1")
-    assert flush_task() == "1 delivered in 1 batches, 0 dead letters"
+    assert flush_task() == "1 delivered in 1 batch, 0 dead letters"
     assert ids(segment) == ["1"]
 
 
@@ -230,7 +230,7 @@ def test_command_flushes_and_says_so(segment: LocalSegment) -> None:
     put("1", "2")
     out = StringIO()
     call_command("segment_flush", stdout=out)
-    assert out.getvalue() == "2 delivered in 1 batches, 0 dead letters.\n"
+    assert out.getvalue() == "2 delivered in 1 batch, 0 dead letters.\n"
 
 
 def test_command_fails_with_the_reason(segment: LocalSegment) -> None:

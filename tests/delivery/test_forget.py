@@ -320,7 +320,7 @@ def test_nobody_is_nobody(arguments: list[str]) -> None:
 
 def test_nothing_is_deleted_without_a_yes() -> None:
     put("1", userId="x")
-    with pytest.raises(CommandError, match=r"1 messages and events were found\. Nothing was done: add --yes"):
+    with pytest.raises(CommandError, match=r"Messages and events found: 1\. Nothing was done: add --yes"):
         run("--user-id", "x")
     assert WaitingMessage.objects.count() == 1
     assert run("--user-id", "nobody").endswith("archive: 0\n")

@@ -68,7 +68,7 @@ def waiting() -> list[str]:
 def test_message_is_sent_again_as_it_was(local_segment: LocalSegment) -> None:
     put("1", timestamp=STAMP, properties={"title": "Größe"})
     flush()
-    assert run(*ALL) == "1 messages found.\n1 wait for the next flush.\n"
+    assert run(*ALL) == "1 message found.\n1 wait for the next flush.\n"
     assert WaitingMessage.objects.get().way == "server"
     assert flush().delivered == 1
     first, second = local_segment.messages
@@ -78,7 +78,7 @@ def test_message_is_sent_again_as_it_was(local_segment: LocalSegment) -> None:
 
 def test_message_goes_to_another_source(local_segment: LocalSegment) -> None:
     delivered("1", hours_ago=50)
-    assert run(*ALL, "--to", "docs") == "1 messages found.\n1 wait for the next flush.\n", "nothing to warn about"
+    assert run(*ALL, "--to", "docs") == "1 message found.\n1 wait for the next flush.\n", "nothing to warn about"
     flush()
     assert [(found.message_id, found.write_key) for found in local_segment.messages] == [("1", "docs-key")]
     assert WaitingMessage.objects.count() == 0
@@ -131,7 +131,7 @@ def test_what_is_set_aside_is_replayed_too() -> None:
     moody("archive").error, moody("archive").failures = OSError("x"), -1
     flush()
     assert len(opened().aside()) == 1
-    assert run(*ALL) == "1 messages found.\n1 wait for the next flush.\n"
+    assert run(*ALL) == "1 message found.\n1 wait for the next flush.\n"
 
 
 def test_what_segment_would_count_twice_needs_a_yes() -> None:
@@ -169,7 +169,7 @@ def test_question_is_answered_at_a_terminal(answer: str, sent: bool, monkeypatch
 
 def test_dry_run_changes_nothing() -> None:
     delivered("1")
-    assert run(*ALL, "--dry-run", "--yes") == "1 messages found.\n"
+    assert run(*ALL, "--dry-run", "--yes") == "1 message found.\n"
     assert run("--since", "2020-01-01", "--until", "2020-01-02", "--dry-run") == "0 messages found.\n"
     assert waiting() == []
 

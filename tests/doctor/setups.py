@@ -155,8 +155,8 @@ SEND = Options(send=True, wait=0, celery_app="tests.doctor.celery_apps:silent")
 FAULTS: dict[str, Fault] = {
     "setup.check": Fault("segment_fallback.E003", {"PATIENCE": "5"}),
     "setup.buffer_unavailable": Fault("'default' does not answer", prepare=without_table),
-    "setup.buffer_old": Fault("1 messages wait", prepare=old_message),
-    "setup.dead_letters": Fault("1 dead letters", prepare=dead_letter),
+    "setup.buffer_old": Fault("1 message waiting", prepare=old_message),
+    "setup.dead_letters": Fault("1 dead letter", prepare=dead_letter),
     "setup.spool_unwritable": Fault("takes no file", django=spool_at("/proc/nowhere")),
     "setup.spool_waits": Fault("1 files wait", prepare=spooled),
     "setup.cache_unusable": Fault("does not keep", {"FIRST_PARTY": True}, caches("dummy.DummyCache")),

@@ -139,7 +139,7 @@ def test_failed_handler_is_tried_again_and_sends_the_same_messages() -> None:
     with ambient(caller):
         emit("e")
     report = run()
-    assert str(report) == "0 handled, 1 errors, 0 events failed; flaky: ValueError"
+    assert str(report) == "0 handled, 1 error, 0 events failed; flaky: ValueError"
     first = [message["messageId"] for message in sent()]
     assert len(set(first)) == 2
     assert run().errors == 0, "it backs off"

@@ -9,6 +9,7 @@ from django.core.management.base import BaseCommand, CommandError, CommandParser
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.base import DeadLetter
 from segment_fallback.delivery import dead_letters
+from segment_fallback.wording import counted
 
 
 class Command(BaseCommand):
@@ -46,13 +47,13 @@ class Command(BaseCommand):
             write = {"list": self.list_line, "show": self.show, "export": self.export}[action]
             number = sum(1 for _ in map(write, letters))
             if action == "list":
-                self.stdout.write(f"{number} dead letters.")
+                self.stdout.write(f"{counted(number, 'dead letter')}.")
 
     def list_line(self, letter: DeadLetter) -> None:
         """One line, without what the message says of a person."""
         buried = datetime.fromtimestamp(letter.buried / 1000, timezone.utc)
-        text = f"{buried:%Y-%m-%d %H:%M:%SZ}  {letter.message.message_id}  {letter.attempts} attempts  {letter.reason}"
-        self.stdout.write(text)
+        attempts = counted(letter.attempts, "attempt")
+        self.stdout.write(f"{buried:%Y-%m-%d %H:%M:%SZ}  {letter.message.message_id}  {attempts}  {letter.reason}")
 
     def show(self, letter: DeadLetter) -> None:
         self.stdout.write(json.dumps(dead_letters.as_json(letter), indent=2, ensure_ascii=False))

@@ -10,6 +10,7 @@ from segment_fallback.doctor.fetch import without_login
 from segment_fallback.doctor.finding import Finding, Level
 from segment_fallback.doctor.run import examine_page, examine_setup
 from segment_fallback.doctor.setup import Options
+from segment_fallback.wording import counted
 
 WIDTH = 100
 
@@ -94,10 +95,6 @@ def summarise(findings: list[Finding]) -> str:
     """How many findings there are of each level, in one line."""
     numbers = {level: sum(finding.level is level for finding in findings) for level in Level}
     return (
-        f"{_plural(numbers[Level.ERROR], 'error')}, {_plural(numbers[Level.WARNING], 'warning')}, "
-        f"{_plural(numbers[Level.INFO], 'remark')}; {numbers[Level.OK]} fine."
+        f"{counted(numbers[Level.ERROR], 'error')}, {counted(numbers[Level.WARNING], 'warning')}, "
+        f"{counted(numbers[Level.INFO], 'remark')}; {numbers[Level.OK]} fine."
     )
-
-
-def _plural(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"

@@ -34,7 +34,7 @@ class Command(BaseCommand):
             found = self.work(person, dry_run=True)
             if options["dry_run"] or not found:
                 return
-            confirm(f"{found} messages and events were found.", "Delete them for ever?")
+            confirm(f"Messages and events found: {found:,}.", "Delete them for ever?")
         number = self.work(person, dry_run=False)
         self.stdout.write(f"{number} deleted. {AT_SEGMENT}")
 

@@ -13,6 +13,7 @@ from segment_fallback.exceptions import ArchiveUnavailable, BufferUnavailable
 from segment_fallback.management.moments import moment
 from segment_fallback.management.terminal import ProgressLine, confirm
 from segment_fallback.message import TYPES
+from segment_fallback.wording import counted
 
 
 class Command(BaseCommand):
@@ -66,7 +67,7 @@ class Command(BaseCommand):
             if progress.number % 1_000 == 0:
                 self.line.show(f"{progress.hour}: {progress.number} found")
         self.line.clear()
-        self.stdout.write(f"{progress.number} messages found.")
+        self.stdout.write(f"{counted(progress.number, 'message')} found.")
         self.complain(progress)
         return progress
 
