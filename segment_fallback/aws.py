@@ -19,7 +19,7 @@ from django.db import close_old_connections
 
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.base import now_ms
-from segment_fallback.conf import get_settings, get_source
+from segment_fallback.conf import get_settings
 from segment_fallback.counting import write_all
 from segment_fallback.delivery import archiving
 from segment_fallback.delivery.flush import Report, flush
@@ -55,8 +55,8 @@ def flush_handler(event: object, context: Context) -> dict[str, Any]:
     if not apps.ready:
         django.setup()
     aliases, parts = _asked(event)
-    if get_source() is None:
-        raise ImproperlyConfigured("SEGMENT_FALLBACK['WRITE_KEY'] is not set")
+    if not get_settings().sources:
+        raise ImproperlyConfigured("SEGMENT_FALLBACK['WRITE_KEY'] is not set, and SOURCES has none either")
     budget = _budget(context.get_remaining_time_in_millis() / 1000)
     close_old_connections()  # the last invocation's may have been cut while the process was frozen
     try:

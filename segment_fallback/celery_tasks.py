@@ -31,10 +31,12 @@ from segment_fallback.message import normalise
 TASK = "segment_fallback.tasks.flush"
 EVENTS_TASK = "segment_fallback.tasks.handle_events"
 
-EXPIRES = 60.0
-"""Seconds for which a tick waits for a worker, so that few pile up while none runs; two in a row cost nothing much.
+EXPIRES = 3600.0
+"""Seconds for which a tick waits for a worker, so that no more than an hour's pile up while none runs. Those after the
+first find nothing to do.
 
-Not less than the interval of ticks: on a queue that is always as late as that, each would expire, and nothing be sent.
+Far more than the interval: on a queue that is always later than that, or for a worker whose clock is so far ahead of
+beat's, each would expire, and nothing ever be sent.
 """
 
 HEADER = "segment_fallback"

@@ -41,12 +41,12 @@ MIDDLEWARE = "segment_fallback.middleware.SegmentMiddleware"
 def check_settings(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
     """Each key of SEGMENT_FALLBACK: known, of its type, in its range."""
     raw = getattr(django_settings, "SEGMENT_FALLBACK", {})
-    problems = compile_settings(raw)[1]
+    settings, problems = compile_settings(raw)
     switched_off = isinstance(raw, dict) and raw.get("WRITE_KEY") == ""
     messages: list[CheckMessage] = [
         _explain(problem) for problem in problems if not (problem.kind == "missing" and switched_off)
     ]
-    if switched_off:
+    if switched_off and not settings.sources:
         messages.append(
             Warning(
                 "SEGMENT_FALLBACK['WRITE_KEY'] is empty: pages carry no snippet, and nothing is tracked.",

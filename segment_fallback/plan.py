@@ -113,18 +113,19 @@ def check(event: str, properties: Mapping[str, Any]) -> list[str]:
     return [] if schema is None else validate(normalise(properties), schema, "properties")
 
 
-def blocks(message: Mapping[str, Any], encoded: Message, *, by_browser: bool = False) -> bool:
+def blocks(message: Mapping[str, Any], encoded: Message, *, by_browser: bool = False, keep: bool = True) -> bool:
     """Hold a message, about to be kept as ``encoded``, against the plan: whether it must not go.
 
     Counts what it sees. A violation raises PlanViolation in development (``conf.is_loud``), unless a browser sent the
     message: whoever made the mistake would not see it. Else it is counted and logged; with PLAN_BLOCK the message is a
-    dead letter when this returns True. Raises BufferUnavailable.
+    dead letter when this returns True. Without ``keep`` nothing is counted or kept. Raises BufferUnavailable.
     """
     if message.get("type") != "track" or not plan.schemas:
         return False
     event = str(message.get("event"))
     found = check(event, message.get("properties") or {})
-    seen.add(event, found)
+    if keep:
+        seen.add(event, found)
     if not found:
         return False
     text = f"{_cut(event, 100)!r} is not as planned: {_told(found)}"
@@ -133,8 +134,9 @@ def blocks(message: Mapping[str, Any], encoded: Message, *, by_browser: bool = F
     logger.warning("%s", text, extra=log_fields("unplanned", name=_cut(event, 100), reason=_told(found)))
     if get_settings().PLAN_BLOCK:
         reason = f"plan: {_told(found)}"
-        buffers["default"].bury([encoded], reason)
-        tell(buried, Message, source=encoded.source, messages=[encoded], reason=reason)
+        if keep:
+            buffers["default"].bury([encoded], reason)
+            tell(buried, Message, source=encoded.source, messages=[encoded], reason=reason)
         return True
     return False
 

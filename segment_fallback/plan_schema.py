@@ -90,6 +90,8 @@ def schema_of(declaration: Any) -> Schema:
         return {"anyOf": [schema_of(option) for option in arguments]}
     if origin is Literal:
         return {"enum": list(arguments)}
+    if origin is tuple and arguments[1:] != (...,):
+        raise TypeError(f"{declaration!r} has no form in a tracking plan, but tuple[…, ...] has")
     if origin in (list, tuple, set, frozenset, Sequence) and arguments:
         return {"type": "array", "items": schema_of(arguments[0])}
     if origin in (dict, Mapping):

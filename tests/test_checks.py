@@ -181,6 +181,10 @@ def test_w001_where_tracking_is_switched_off() -> None:
     assert "nothing is tracked" in one(found(WRITE_KEY=""), "W001").msg
 
 
+def test_site_may_have_sources_of_its_own_only() -> None:
+    assert found(WRITE_KEY="", SOURCES={"docs": {"WRITE_KEY": "k"}}) == []
+
+
 @pytest.mark.parametrize(
     ("prefix", "word"),
     [

@@ -96,7 +96,7 @@ def _send(
             full = _filled(full, scope, sure=about is not None)
         full = plain(finished(full, library), strict=raising)
         encoded = encode_plain(full, way=Way.SERVER, source=source)
-        if plan.blocks(full, encoded):
+        if plan.blocks(full, encoded, keep=not collectors):
             raise Refused(Outcome.PLAN)
         if settings.ON_COMMIT if on_commit is None else on_commit:
             connection = transaction.get_connection()

@@ -102,12 +102,12 @@ def rebuild(since: datetime, until: datetime | None = None, *, tell: Callable[[R
 
 
 def _once(messages: Iterator[Archived]) -> Iterator[Archived]:
-    """The first of each messageId: a batch that was sent again was archived again."""
-    seen: set[str] = set()
+    """The first of each messageId and source: a batch that was sent again was archived again."""
+    seen: set[tuple[str, object]] = set()
     for message in messages:
-        message_id = message.message.get("messageId")
-        if message_id not in seen:
-            seen.add(str(message_id))
+        delivery = message.source, message.message.get("messageId")
+        if delivery not in seen:
+            seen.add(delivery)
             yield message
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from segment_fallback.ambient import derived_id
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.base import now_ms
 from segment_fallback.delivery.archive import Archive, Archived, hour_of
@@ -54,11 +55,11 @@ class Progress:
 
 
 def select(archive: Archive, wanted: Selection, progress: Progress) -> Iterator[tuple[Archived, str]]:
-    """What is wanted, with its messageId: each once. Raises ArchiveUnavailable where the storage fails.
+    """What is wanted, with its messageId: each once a source. Raises ArchiveUnavailable where the storage fails.
 
     What was archived twice is so under one hour, that of its acceptance.
     """
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     for name in archive.files(wanted.since, wanted.until):
         hour = hour_of(name)
         if hour != progress.hour:
@@ -70,8 +71,9 @@ def select(archive: Archive, wanted: Selection, progress: Progress) -> Iterator[
             continue
         for archived in lines:
             message = archived.message
-            if (archived, message) in wanted and message["messageId"] not in seen:
-                seen.add(message["messageId"])
+            delivery = archived.source, message["messageId"]
+            if (archived, message) in wanted and delivery not in seen:
+                seen.add(delivery)
                 yield archived, message["messageId"]
 
 
@@ -85,11 +87,15 @@ def replay(
 ) -> None:
     """Let the messages wait again, with the messageId and timestamp that they had. Raises BufferUnavailable.
 
-    ``to``: alias of another source. ``tell`` is called after each CHUNK. Ended in between, it may be begun anew.
+    ``to``: alias of another source; in the buffer, and among dead letters, the messages then have ids of their own.
+    ``tell`` is called after each CHUNK. Ended in between, it may be begun anew.
     """
     chunk: list[Message] = []
     for archived, message_id in found:
-        chunk.append(Message(message_id, archived.body, Way(archived.way), source=to or archived.source))
+        source = to or archived.source
+        # The buffer keeps one of each id, and the same message may wait for several sources.
+        own_id = message_id if source == archived.source else derived_id(source, message_id)
+        chunk.append(Message(own_id, archived.body, Way(archived.way), source=source))
         if len(chunk) == CHUNK:
             _put(chunk, progress)
             chunk = []

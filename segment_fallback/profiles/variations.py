@@ -15,7 +15,7 @@ import functools
 import logging
 import re
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast, overload
 
@@ -172,10 +172,12 @@ def variation(where: Any, choose: Any, variations: Any = None, *, experiment: st
     ``experiment`` names the whole in cookies and events: by default the view's name, or the path. Names are 1 to 40
     ASCII letters, digits, ``-`` or ``_``. Raises ImproperlyConfigured for what cannot be.
     """
-    names = variations if isinstance(where, str) else choose
-    if isinstance(names, str):
-        raise ImproperlyConfigured(f"variation(…): {names!r} must be a list of names, the default first")
-    if isinstance(where, str):
+    of_path = isinstance(where, str)
+    names = variations if of_path else choose
+    if not callable(choose if of_path else where) or isinstance(names, str) or not isinstance(names, Collection):
+        form = '"/path/", choose, names' if of_path else "choose, names"
+        raise ImproperlyConfigured(f"variation({form}): choose is a function, names are a list, the default first")
+    if of_path:
         _declare_path(where, choose, variations, experiment)
         return None
     return functools.partial(_decorate, choose=where, names=tuple(map(str, choose)), experiment=experiment)

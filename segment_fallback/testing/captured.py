@@ -45,13 +45,15 @@ class CapturedMessages:
         properties: Mapping[str, Any] | None = None,
         context: Mapping[str, Any] | None = None,
         times: int | None = None,
+        **fields: Any,
     ) -> dict[str, Any]:
         """Raise AssertionError unless the event was tracked, by that user, with at least these properties and context.
 
+        ``fields``: others of the message, by their names in Segment's spec, as ``integrations`` or ``userId``.
         ``times``: so often, and not just once or more. Returns the last message that fits.
         """
-        wanted = {"event": event, "properties": properties, "context": context}
-        return self._one("track", {**wanted, **_ids(user_id, anonymous_id)}, times)
+        wanted = {"event": event, "properties": properties, "context": context, **_ids(user_id, anonymous_id)}
+        return self._one("track", {**wanted, **fields}, times)
 
     def assert_not_tracked(self, event: str | None = None) -> None:
         """Raise AssertionError if the event was tracked; without a name, if any was."""

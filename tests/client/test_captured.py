@@ -35,6 +35,7 @@ def test_fixture_needs_neither_database_nor_network(messages: CapturedMessages) 
         lambda m: m.assert_tracked("Order Completed", times=2),
         lambda m: m.assert_tracked("Order Completed", user_id=5, properties={"total": 12.5}, times=1),
         lambda m: m.assert_tracked("Order Completed", user_id="5", properties={"id": ID}),
+        lambda m: m.assert_tracked("Order Completed", userId="5", integrations={}),
         lambda m: m.assert_tracked("Order Completed", properties={"lines": [{"sku": "a", "number": 2}]}),
         lambda m: m.assert_tracked("Order Completed", context={"library": {"way": "server"}}),
         lambda m: m.assert_not_tracked("Order Refunded"),
@@ -50,6 +51,7 @@ def test_assertion_holds(messages: CapturedMessages, holds: Callable[[CapturedMe
     ("fails", "told"),
     [
         (lambda m: m.assert_tracked("Order completed"), 'track {"event": "Order completed"} was not found'),
+        (lambda m: m.assert_tracked("Order Completed", userId="nobody"), '"userId": "nobody"} was not found'),
         (lambda m: m.assert_tracked("Order Completed", times=1), "was found 2 times, not 1"),
         (lambda m: m.assert_tracked("Order Completed", user_id=7), '"userId": "7"'),
         (lambda m: m.assert_tracked("Order Completed", properties={"total": 2}), '"total": 2'),

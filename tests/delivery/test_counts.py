@@ -146,6 +146,7 @@ def test_json_and_csv_have_a_line_for_each_count() -> None:
         (["--since", "999999w"], "is no moment"),
         (["--since", "1h", "--until", "2h"], "--until must be later than --since"),
         (["--json", "--csv"], "Which one, --json or --csv?"),
+        (["--way", "profile"], "invalid choice: 'profile'"),
         (["--rebuild", "--event", "x"], "--rebuild counts whole hours"),
         (["--rebuild"], "there is none: the setting ARCHIVE says where it is to be"),
     ],
@@ -189,6 +190,20 @@ def test_batch_that_was_archived_twice_counts_once() -> None:
     assert [count.count for count in event_counts(earlier, hour(), **orders)] == [4]
     rebuild(earlier)
     assert [count.count for count in event_counts(earlier, hour(), **orders)] == [2]
+
+
+@pytest.mark.django_db
+@pytest.mark.usefixtures("archive")
+def test_message_that_two_sources_have_counts_twice(settings: Settings, local_segment: LocalSegment) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SOURCES": {"docs": {"WRITE_KEY": "docs-key"}}}
+    earlier = hour() - timedelta(hours=1)
+    for source in ("default", "docs"):
+        put(1, hours_ago=1)
+        WaitingMessage.objects.update(source=source)
+        flush()
+    assert len(local_segment.messages) == 2
+    rebuild(earlier)
+    assert [count.count for count in event_counts(earlier, hour())] == [2]
 
 
 @pytest.mark.usefixtures("archive", "delivered")

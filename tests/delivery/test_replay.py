@@ -84,6 +84,23 @@ def test_message_goes_to_another_source(local_segment: LocalSegment) -> None:
     assert WaitingMessage.objects.count() == 0
 
 
+def test_message_waits_for_several_sources_at_once(local_segment: LocalSegment) -> None:
+    delivered("1")
+    for source in ("docs", "default", "docs"):
+        assert run(*ALL, "--to", source) == "1 message found.\n1 wait for the next flush.\n"
+    assert flush().delivered == 2
+    delivered_to = [(found.message_id, found.write_key) for found in local_segment.messages]
+    assert sorted(delivered_to) == [("1", "docs-key"), ("1", "tests-write-key")]
+    assert run(*ALL) == "2 messages found.\n2 wait for the next flush.\n"
+
+
+def test_source_that_is_not_there_any_more_is_named() -> None:
+    delivered("1", source="old")
+    errors = StringIO()
+    call_command("segment_replay", *ALL, "--source", "old", "--dry-run", stdout=StringIO(), stderr=errors)
+    assert errors.getvalue() == "There is no source 'old' now; there are default, docs.\n"
+
+
 @pytest.mark.parametrize(
     ("arguments", "found"),
     [

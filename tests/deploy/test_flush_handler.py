@@ -200,8 +200,15 @@ def test_wrong_or_missing_write_key_is_an_error_and_keeps_messages(site: Site, s
     site.settings = {**site.settings, "WRITE_KEY": ""}
     with Function(HANDLER, site.environment) as function:
         answer = function.invoke()
-    assert (answer["error"], answer["message"]) == ("ImproperlyConfigured", "SEGMENT_FALLBACK['WRITE_KEY'] is not set")
+    said = "SEGMENT_FALLBACK['WRITE_KEY'] is not set, and SOURCES has none either"
+    assert (answer["error"], answer["message"]) == ("ImproperlyConfigured", said)
     assert buffer.depth() == 1
+
+
+def test_site_may_have_sources_of_its_own_only(site: Site) -> None:
+    site.settings = {**site.settings, "WRITE_KEY": "", "SOURCES": {"docs": {"WRITE_KEY": "docs-key"}}}
+    with Function(HANDLER, site.environment) as function:
+        assert "error" not in function.invoke()
 
 
 def test_buffer_that_does_not_answer_is_an_error(site: Site) -> None:

@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.docs.pages import DOCS, DOCUMENTS, name
+from tests.docs.pages import DOCS, DOCUMENTS, ROOT, name
 
 CODE = re.compile(r"(?ms)^ *```.*?^ *```|`[^`\n]*`")
 ELSEWHERE = ("https://", "http://", "mailto:")
@@ -40,6 +40,12 @@ def test_links_lead_somewhere(document: Path) -> None:
         target = (document.parent / path).resolve() if path else document
         assert target.exists(), f"{name(document)} links to {link}"
         assert not anchor or anchor in anchors(target), f"{name(document)} links to {link}"
+
+
+@pytest.mark.parametrize("document", [*DOCUMENTS, ROOT / "CHANGELOG.md"], ids=name)
+def test_documents_that_are_named_are_there(document: Path) -> None:
+    named = re.findall(r"\bdocs/[\w/-]+\.md\b", document.read_text("utf-8"))
+    assert [path for path in named if not (ROOT / path).exists()] == []
 
 
 def test_every_document_is_linked_to() -> None:

@@ -20,6 +20,7 @@ from segment_fallback.exceptions import PlanViolation
 from segment_fallback.models import OutcomeCount, SeenEvent
 from segment_fallback.plan import MAX_NAMES, OTHERS, check, plan, planned, seen
 from segment_fallback.plan_schema import check_schema, schema_of, validate
+from segment_fallback.testing import captured_messages
 from tests.events.conftest import sent
 from tests.intake.posts import Sender, batch, call, calls, event
 from tests.intake.visits import outcomes
@@ -126,6 +127,7 @@ def test_keyword_of_json_schema(schema: dict[str, Any], good: list[Any], bad: li
         (dict[str, int], {"type": "object", "additionalProperties": {"type": "integer"}}),
         (Sequence[str], {"type": "array", "items": {"type": "string"}}),
         (set[bool], {"type": "array", "items": {"type": "boolean"}}),
+        (tuple[int, ...], {"type": "array", "items": {"type": "integer"}}),
     ],
 )
 def test_schema_of_a_type(declaration: Any, schema: dict[str, Any]) -> None:
@@ -133,7 +135,7 @@ def test_schema_of_a_type(declaration: Any, schema: dict[str, Any]) -> None:
     check_schema(schema)
 
 
-@pytest.mark.parametrize("declaration", [object, complex, 5, bytes])
+@pytest.mark.parametrize("declaration", [object, complex, 5, bytes, tuple[str, int]])
 def test_type_without_a_schema_is_refused(declaration: Any) -> None:
     with pytest.raises(TypeError, match="no form in a tracking plan"):
         planned("E")(declaration)
@@ -185,6 +187,19 @@ def test_violation_is_a_dead_letter_with_plan_block(settings: Settings) -> None:
     assert letter.reason == "plan: properties.order_id is missing"
     assert json.loads(letter.message.body)["properties"] == {"total": 1}
     assert OutcomeCount.objects.get(outcome="plan").count == 1
+
+
+@pytest.mark.parametrize("block", [False, True])
+def test_nothing_is_counted_or_kept_while_somebody_tests(settings: Settings, block: bool) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "PLAN_BLOCK": block}
+    with captured_messages() as messages:
+        track("7", "Order Completed", {"total": 1})
+        track("7", "Order Completed", GOOD)
+    messages.assert_tracked("Order Completed", properties=GOOD)
+    assert len(messages.messages) == 2 - block
+    seen.write()
+    assert not SeenEvent.objects.exists()
+    assert list(buffers["default"].dead_letters()) == []
 
 
 BROWSER: dict[str, Callable[[dict[str, Any]], tuple[str, dict[str, Any]]]] = {

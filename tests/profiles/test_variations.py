@@ -443,8 +443,17 @@ def sale(request: HttpRequest) -> HttpResponse:
     [
         (lambda: variation(choose, ["only"])(sale), "2 to 20 names"),
         (lambda: variation(choose, ["a", "a"])(sale), "each once"),
-        (lambda: variation(choose, "ab"), "a list of names"),
-        (lambda: variation("/offers/", choose, "ab"), "a list of names"),
+        (lambda: variation(choose, "ab"), r"variation\(choose, names\): .+ names are a list"),
+        (lambda: variation("/offers/", choose, "ab"), r'variation\("/path/", choose, names\): .+ names are a list'),
+        (
+            lambda: variation("/offers/", cast(Any, choose)),
+            r'variation\("/path/", choose, names\): choose is a function',
+        ),
+        (
+            lambda: variation("/offers/", cast(Any, NAMES)),
+            r'variation\("/path/", choose, names\): choose is a function',
+        ),
+        (lambda: variation(cast(Any, NAMES), cast(Any, choose)), r"variation\(choose, names\): choose is a function"),
         (lambda: variation(choose, [str(number) for number in range(21)])(sale), "2 to 20 names"),
         (lambda: variation(choose, ["a", "b c"])(sale), "'b c' must be 1 to 40"),
         (lambda: variation(choose, ["a", "b"], experiment="a.b")(sale), "'a.b' must be 1 to 40"),
@@ -453,7 +462,7 @@ def sale(request: HttpRequest) -> HttpResponse:
         (lambda: variation(choose, NAMES)(AsClass.as_view()), "needs experiment="),
         (lambda: variation("offers", choose, NAMES), "must begin with a slash"),
         (lambda: variation("/offers/", choose, {"a": "/", "b": "https://evil.example/"}), "must begin with a slash"),
-        (lambda: variation("/offers/", cast(Any, "choose"), NAMES), "must be a function"),
+        (lambda: variation("/offers/", cast(Any, "choose"), NAMES), "choose is a function"),
     ],
 )
 def test_what_cannot_be_is_refused(declare: Any, explanation: str) -> None:

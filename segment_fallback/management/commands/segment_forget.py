@@ -16,8 +16,9 @@ AT_SEGMENT = (
 
 class Command(BaseCommand):
     help = (
-        "Deletes one person's messages wherever this app keeps them: buffers, dead letters, spool, pending events and "
-        "archive. A message is deleted if it names one of the ids, also beside another's. What Segment has stays there."
+        "Deletes one person's messages wherever this app keeps them: buffers, dead letters, spool, pending events, "
+        "archive and profiles. A message is deleted if it names one of the ids, also beside another's. What Segment "
+        "has stays there."
     )
 
     def add_arguments(self, parser: CommandParser) -> None:

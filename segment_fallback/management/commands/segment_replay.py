@@ -23,7 +23,9 @@ class Command(BaseCommand):
     )
 
     def add_arguments(self, parser: CommandParser) -> None:
-        parser.add_argument("--since", required=True, type=moment, metavar="TIME", help="2026-11-20T14:30, or 24h ago")
+        parser.add_argument(
+            "--since", required=True, type=moment, metavar="TIME", help="2026-11-20T14:30, or 24h (ago)"
+        )
         parser.add_argument("--until", type=moment, metavar="TIME", help="just before then; default now")
         parser.add_argument("--event", action="append", default=[], metavar="NAME", help="only these; repeatable")
         parser.add_argument("--type", default="", choices=sorted(TYPES), help="only calls of this type")
@@ -41,15 +43,16 @@ class Command(BaseCommand):
         if since >= until:
             raise CommandError("--since must be before --until.")
         if options["to"] and get_source(options["to"]) is None:
-            known = ", ".join([DEFAULT_SOURCE, *get_settings().SOURCES])
-            raise CommandError(f"There is no source {options['to']!r} with a write key; there are {known}.")
+            raise CommandError(f"There is no source {options['to']!r} with a write key; there are {_sources()}.")
+        if (source := options["source"]) and source not in (DEFAULT_SOURCE, *get_settings().SOURCES):
+            self.stderr.write(f"There is no source {source!r} now; there are {_sources()}.")
         wanted = Selection(since, until, frozenset(options["event"]), options["type"], options["source"])
         self.line = ProgressLine(self.stdout)
         try:
             if options["dry_run"] or not options["yes"]:
-                counted = self.count(archive, wanted, options["to"])
-                warning = twice(counted.again) if counted.again else ""
-                if options["dry_run"] or not counted.number:
+                found = self.count(archive, wanted, options["to"])
+                warning = twice(found.again) if found.again else ""
+                if options["dry_run"] or not found.number:
                     self.stdout.write(warning, ending="\n" if warning else "")
                     return
                 if warning:
@@ -102,6 +105,10 @@ def twice(number: int) -> str:
         f"{number} of them were accepted more than 23 hours ago, and go to the source that had them: Segment, which "
         f"knows a messageId for about a day, counts them once more."
     )
+
+
+def _sources() -> str:
+    return ", ".join(dict.fromkeys([DEFAULT_SOURCE, *get_settings().SOURCES]))
 
 
 def _ms(moment: datetime) -> int:
