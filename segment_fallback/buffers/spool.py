@@ -157,12 +157,16 @@ def _message(line: bytes) -> Message:
 
 
 def make_spool() -> Spool:
-    """The spool that the settings ask for."""
-    return Spool(spool_storage(), get_settings().SPOOL_MAX_BYTES)
+    """The spool that the settings ask for. Raises BufferUnavailable where its storage cannot be made."""
+    try:
+        storage = spool_storage()
+    except Exception as error:
+        raise BufferUnavailable(f"the spool failed: {type(error).__name__}") from error
+    return Spool(storage, get_settings().SPOOL_MAX_BYTES)
 
 
 def spool_storage() -> Storage:
-    """Where the spool's files are."""
+    """Where the spool's files are. Raises what making a storage raises."""
     alias = get_settings().SPOOL
     return storages[alias] if alias else private_folder("segment-spool")
 

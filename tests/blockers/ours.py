@@ -89,7 +89,8 @@ def token(dice: random.Random) -> str:
 def pixel(dice: random.Random) -> dict[str, str]:
     lines = [str(dice.randrange(10**8)), "Europe/Berlin", "", *(text(dice) for _ in range(4))]
     data = base64.b64encode("\n".join(lines).encode()).decode().replace("/", "_")
-    return {"message_id": f"{dice.getrandbits(128):032x}", "data": data, "token": token(dice)}
+    message_id = f"{dice.randrange(10**12, 2 * 10**12)}{dice.getrandbits(96)}"
+    return {"message_id": message_id, "data": data, "token": token(dice)}
 
 
 def hashed(dice: random.Random, stem: str) -> str:

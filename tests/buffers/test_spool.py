@@ -211,6 +211,14 @@ def test_next_flush_after_an_outage_delivers_what_was_spooled(local_segment: Loc
 
 
 @pytest.mark.django_db
+def test_spool_that_cannot_be_made_stops_no_flush(local_segment: LocalSegment, settings: Any) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SPOOL": "nowhere"}
+    accept([message("a")])
+    report = flush()
+    assert (report.delivered, report.trouble) == (1, "the spool failed: InvalidStorageError")
+
+
+@pytest.mark.django_db
 def test_two_do_not_drain_together() -> None:
     acceptance.spool.put([message("1")])
     other = buffers["default"].claim(SPOOL)

@@ -82,8 +82,8 @@ PART((config, parts, again) => {
         document.cookie =
           `${config.c}=${view.t};path=${path};max-age=60;samesite=strict` +
           (location.protocol[5] ? ";secure" : ""); // "https:"
-      // A browser may cancel an image that a page starts just before it is left; a beacon it sends.
-      view.x = leaving && navigator.sendBeacon(url);
+      // A browser may cancel an image that a page starts just before it is left; a beacon it sends, where it has any.
+      view.x = leaving && navigator.sendBeacon && navigator.sendBeacon(url);
       if (!view.x) {
         const image = new Image();
         view.s = 1;
