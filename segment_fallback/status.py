@@ -14,6 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.accept import acceptance
 from segment_fallback.buffers.base import ARCHIVE, FAR_AHEAD, LeaseState, now_ms, one_line
+from segment_fallback.buffers.spool import spooled_at
 from segment_fallback.conf import Settings, get_settings
 from segment_fallback.exceptions import SegmentFallbackError
 
@@ -79,10 +80,12 @@ def _vain(state: LeaseState, at: int) -> float:
 
 @dataclass(frozen=True, kw_only=True)
 class SpoolStatus:
-    """What waits outside of the buffer."""
+    """What waits outside of the buffer. Times in milliseconds since 1970."""
 
     files: int = 0
     bytes: int = 0
+    oldest: int | None = None
+    """When the oldest of them was written."""
     error: str = ""
 
 
@@ -118,7 +121,8 @@ class Status:
 
     @property
     def oldest(self) -> int | None:
-        return min((buffer.oldest for buffer in self.buffers if buffer.oldest is not None), default=None)
+        times = [self.spool.oldest, *(buffer.oldest for buffer in self.buffers)]
+        return min((moment for moment in times if moment is not None), default=None)
 
     @property
     def age(self) -> float:
@@ -247,7 +251,9 @@ def _buffer(alias: str, at: int, counting: bool) -> BufferStatus:
 
 def _spool() -> SpoolStatus:
     try:
-        return SpoolStatus(files=len(acceptance.spool.files()), bytes=acceptance.spool.size())
+        files = acceptance.spool.files()
+        oldest = int(spooled_at(files[0]) * 1000) if files else None
+        return SpoolStatus(files=len(files), bytes=acceptance.spool.size(), oldest=oldest)
     except Exception as error:  # noqa: BLE001 - storages raise what they like
         return SpoolStatus(error=_told(error))
 

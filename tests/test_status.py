@@ -97,6 +97,8 @@ def test_status_tells_what_waits_is_buried_and_is_spooled(memory: MemoryBuffer) 
     assert 0 <= status.age < 5
     assert status.spool.files == 1
     assert status.spool.bytes > len(BODY)
+    assert status.spool.oldest
+    assert 0 <= status.at - status.spool.oldest < 60_000
     assert [problem.detail for problem in status.problems] == ["new dead letters within the hour: 1"]
 
 
@@ -140,6 +142,8 @@ def test_flush_is_seen_and_what_went_wrong_in_it(memory: MemoryBuffer, local_seg
         (at_noon(oldest=NOW + 9_000, waiting=1), []),
         (at_noon(error="gone"), ["buffer_down"]),
         (at_noon(spool=SpoolStatus(error="gone")), ["spool_down"]),
+        (at_noon(lease(flushed=ago(1)), spool=SpoolStatus(files=1, oldest=ago(600))), []),
+        (at_noon(lease(flushed=ago(1)), spool=SpoolStatus(files=1, oldest=ago(601))), ["message_too_old"]),
         (at_noon(buried=1), ["dead_letters"]),
     ],
 )  # fmt: skip

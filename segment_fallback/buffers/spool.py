@@ -102,7 +102,7 @@ class Spool:
         """The messages of one file; None while it is being written."""
         with self._storage.open(name) as file:
             lines = file.read().split(b"\n")
-        if lines[-1] != LAST_LINE and time.time() - int(name.partition("-")[0]) / 1e9 < ABANDONED:
+        if lines[-1] != LAST_LINE and time.time() - spooled_at(name) < ABANDONED:
             return None
         return [_message(line) for line in lines[:-1]]
 
@@ -139,6 +139,11 @@ class Spool:
             self._storage.delete(name)
         except Exception as error:
             raise BufferUnavailable(f"the spool failed: {type(error).__name__} for {name}") from error
+
+
+def spooled_at(name: str) -> float:
+    """When that file was written, in seconds since 1970, by its writer's clock."""
+    return int(name.partition("-")[0]) / 1e9
 
 
 def _content(messages: Sequence[Message]) -> bytes:
