@@ -57,12 +57,20 @@ class Counting(ABC, Generic[Counts]):
         interval = get_settings().OUTCOME_INTERVAL
         with self._lock:
             how(self._pending)
-            if interval and self._timer is None:
-                self._timer = threading.Timer(interval, self._on_timer)
-                self._timer.daemon = True
-                self._timer.start()
-        if not interval:
+            later = interval and (self._timer is not None or self._set_timer(interval))
+        if not later:
             self.write()
+
+    def _set_timer(self, seconds: float) -> bool:
+        """Whether a timer runs now. The lock is held."""
+        timer = threading.Timer(seconds, self._on_timer)
+        timer.daemon = True
+        try:
+            timer.start()
+        except RuntimeError:  # no further thread is to be had, or the interpreter is about to end
+            return False
+        self._timer = timer
+        return True
 
     def write(self) -> None:
         """Write what is pending. Where that fails it stays pending."""

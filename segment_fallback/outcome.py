@@ -30,7 +30,10 @@ class Outcome(str, enum.Enum):
         "content_type",
         "The body is neither application/json nor text/plain, or packed in another way than by gzip.",
     )
-    MALFORMED = "malformed", "The URL or the body does not hold what the page's script and Segment's libraries write."
+    MALFORMED = (
+        "malformed",
+        "The URL or the body does not hold what the page's script, or Segment's libraries and webhook, write.",
+    )
     INVALID = "invalid", "Segment would drop the event: unknown type, no event name, a field of a wrong type."
     WRITE_KEY = (
         "write_key",
@@ -77,7 +80,10 @@ class Outcome(str, enum.Enum):
     GPC = "gpc", "The visitor's browser sends Global Privacy Control."
     DNT = "dnt", "The visitor's browser sends Do Not Track."
     CONSENT = "consent", "The visitor has not agreed, or no longer does: the cookie of CONSENT does not say so."
-    UNAVAILABLE = "unavailable", "Buffer and spool are down; the browser is asked, by status 503, to try again."
+    UNAVAILABLE = (
+        "unavailable",
+        "Buffer and spool are down, or the store of profiles; the sender is asked, by status 503 or 500, to try again.",
+    )
     SPOOL_FULL = "spool_full", "The buffer is down and the spool at its cap; the browser is asked to try again."
     SEGMENT_DOWN = (
         "segment_down",
@@ -94,7 +100,10 @@ class Outcome(str, enum.Enum):
     PLAN = "plan", "The message violates the tracking plan, and PLAN_BLOCK made it a dead letter."
     FAILED = "failed", "A handler failed EVENT_ATTEMPTS times; `manage.py segment_events --show` has the traceback."
     UNHANDLED = "unhandled", "An event was emitted, and no handler wanted it within an hour."
-    DISABLED = "disabled", "The page's source has no write key (any more): there is nowhere to report to."
+    DISABLED = (
+        "disabled",
+        "The source of the page, or of server code's call, has no write key (any more): there is nowhere to report to.",
+    )
 
     @property
     def temporary(self) -> bool:

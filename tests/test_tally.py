@@ -52,6 +52,24 @@ def test_counts_wait_while_the_buffer_is_down() -> None:
 
 @pytest.mark.django_db
 @SLOW
+def test_counts_are_written_at_once_where_no_thread_is_to_be_had() -> None:
+    tally = Tally()
+    usual = threading.stack_size(1 << 47)  # as many bytes as a process has addresses
+    try:
+        for _ in range(2):
+            tally.add(Way.PIXEL, Outcome.ACCEPTED)
+    finally:
+        threading.stack_size(usual)
+    assert outcomes() == {"accepted": 2}
+
+    tally.add(Way.PIXEL, Outcome.ACCEPTED)
+    assert outcomes() == {"accepted": 2}, "threads are to be had again, and a timer runs"
+    assert tally._timer is not None
+    tally._timer.cancel()
+
+
+@pytest.mark.django_db
+@SLOW
 def test_many_threads_lose_no_count() -> None:
     tally = Tally()
 

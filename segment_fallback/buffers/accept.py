@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 
 from segment_fallback.buffers import buffers, last_events
-from segment_fallback.buffers.base import SPOOL
+from segment_fallback.buffers.base import SPOOL, TransactionBroken
 from segment_fallback.buffers.spool import Spool, make_spool
 from segment_fallback.conf import get_settings
 from segment_fallback.exceptions import BufferUnavailable
@@ -42,6 +42,8 @@ class Acceptance:
         if time.monotonic() >= self._down_until:
             try:
                 buffers["default"].put(messages)
+            except TransactionBroken:
+                pass  # nobody else's put fails for it: they go on to the buffer, and only this one to the spool
             except BufferUnavailable as error:
                 extra = log_fields("spooling", seconds=RESPITE, reason=str(error))
                 logger.error("messages go to the spool for %.0f s: %s", RESPITE, error, extra=extra)

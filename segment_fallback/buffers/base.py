@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.buffers.group_commit import GroupCommit
 from segment_fallback.conf import DAY, DEFAULT_SOURCE
+from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message
 
 if TYPE_CHECKING:
@@ -96,13 +97,17 @@ class LeaseState:
     failures: int = 0
     """How many flushes have failed since one last delivered; of ARCHIVE, how many messages it lacks."""
     flushed: int = 0
-    """When a flush last ended without trouble, also one that found nothing to send."""
+    """When a flush last ended without trouble, also one that found nothing to send; none that had no time to begin."""
     error: str = ""
     error_at: int = 0
 
 
 class LeaseLost(Exception):
     """Another flusher holds the part now. Stop before the next send."""
+
+
+class TransactionBroken(BufferUnavailable):
+    """The caller's own transaction takes nothing any more, so this put failed; the buffer may well be up."""
 
 
 class Buffer(abc.ABC):
@@ -292,12 +297,22 @@ def one_line(text: str) -> str:
 
 
 def in_batches(messages: Iterable[Sendable], limits: Limits = Limits()) -> Iterator[list[Sendable]]:
-    """The messages, in their order, in batches that Segment accepts, each for one source."""
+    """The messages, in their order, in batches that Segment accepts, each for one source.
+
+    After the first full batch, and each time that there are twice as many of them, the one that was begun first goes,
+    full or not: a source of few messages need not wait until the backlog of another has been read to its end.
+    """
     open_batches: dict[str, tuple[list[Sendable], int]] = {}
+    """By source; the one that was begun first is the first."""
+    full, overtaken_at = 0, 1
     for message in messages:
         batch, size = open_batches.get(message.source, ([], limits.envelope))
         if batch and (size + len(message.body) + 1 > limits.max_bytes or len(batch) >= limits.max_count):
-            yield batch
+            yield open_batches.pop(message.source)[0]
+            full += 1
+            if open_batches and full >= overtaken_at:
+                yield open_batches.pop(next(iter(open_batches)))[0]
+                overtaken_at = 2 * full
             batch, size = [], limits.envelope
         batch.append(message)
         open_batches[message.source] = batch, size + len(message.body) + 1

@@ -20,6 +20,7 @@ from segment_fallback.buffers.base import (
     EventCounts,
     LeaseState,
     OutcomeCounts,
+    TransactionBroken,
     Waiting,
     now_ms,
     one_line,
@@ -35,10 +36,15 @@ from segment_fallback.models import EventCount, Lease, OutcomeCount, WaitingMess
 
 Result = TypeVar("Result")
 Row = TypeVar("Row", WaitingMessage, models.DeadLetter)
+Kept = TypeVar("Kept", WaitingMessage, models.DeadLetter, models.PendingEvent)
 
 COLLISIONS: frozenset[str | int] = frozenset({"40001", "40P01", 1020, 1213, "database is locked"})
 """Two transactions were in each other's way, and one was ended: PostgreSQL's serialization failure and deadlock,
 MariaDB's changed record and deadlock, and SQLite's lock, which it refuses at once where waiting would be a deadlock."""
+
+FAILED_TRANSACTION = "25P02"
+"""PostgreSQL's: a statement of the transaction has failed, and it takes no further ones. Others leave that to Django,
+which refuses them by a TransactionManagementError where it knows that the transaction will be rolled back."""
 
 WRITERS = 2
 """Joined writes that may be under way at once in a process, where the database is a server."""
@@ -190,11 +196,11 @@ class DatabaseBuffer(Buffer):
         rows: QuerySet[models.DeadLetter] = models.DeadLetter.objects.using(self.using)
         return rows
 
-    def pages(self, rows: QuerySet[Row]) -> Iterator[Row]:
+    def pages(self, rows: QuerySet[Kept]) -> Iterator[Kept]:
         """The rows by id, read a page at a time: neither a cursor nor a transaction stays open meanwhile."""
         last = 0
         while True:
-            page: list[Row] = self.run(functools.partial(list, rows.filter(id__gt=last).order_by("id")[:PAGE]))
+            page: list[Kept] = self.run(functools.partial(list, rows.filter(id__gt=last).order_by("id")[:PAGE]))
             yield from page
             if len(page) < PAGE:
                 return
@@ -223,7 +229,8 @@ class DatabaseBuffer(Buffer):
             except (DatabaseError, InterfaceError) as error:
                 # The first line only: further ones may quote the row, which is a visitor's.
                 reason = (str(error) or type(error).__name__).splitlines()[0]
-                failure = BufferUnavailable(f"the database {self.using!r} failed: {reason}")
+                kind = TransactionBroken if _is_in_a_broken_transaction(error) else BufferUnavailable
+                failure = kind(f"the database {self.using!r} failed: {reason}")
                 failure.__cause__ = error
                 if within:
                     break
@@ -238,6 +245,14 @@ class DatabaseBuffer(Buffer):
 
 
 def _is_collision(error: Exception) -> bool:
+    return not COLLISIONS.isdisjoint(_codes(error))
+
+
+def _is_in_a_broken_transaction(error: Exception) -> bool:
+    return isinstance(error, transaction.TransactionManagementError) or FAILED_TRANSACTION in _codes(error)
+
+
+def _codes(error: Exception) -> tuple[str | int | None, ...]:
+    """What drivers call an error, wherever they say it."""
     driver = error.__cause__
-    codes = (getattr(driver, "sqlstate", None), getattr(driver, "pgcode", None), *error.args[:1])
-    return not COLLISIONS.isdisjoint(codes)
+    return getattr(driver, "sqlstate", None), getattr(driver, "pgcode", None), *error.args[:1]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 
+from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message
 
 MAX_JOINED = 500
@@ -14,14 +15,17 @@ MAX_JOINED = 500
 class _Put:
     """One caller's messages, and how the caller learns what became of them."""
 
-    __slots__ = ("error", "joined", "leads", "messages", "wake")
+    __slots__ = ("ended", "error", "joined", "leads", "messages", "wake")
 
     def __init__(self, messages: Sequence[Message]) -> None:
         self.messages = messages
         self.wake = threading.Lock()
         """Held while it waits: who has written for it, or hands it the lead, lets go. Cheaper than an Event."""
         self.error: BaseException | None = None
+        self.ended = False
+        """Whether its caller is gone, and can lead no more."""
         self.leads = False
+        """Whether it is for this one to write, or to pass the lead on."""
         self.joined: list[_Put] = []
         """The others for whom it writes, if it leads."""
 
@@ -31,7 +35,9 @@ class GroupCommit:
 
     Nobody waits for company: a caller that finds no write under way writes at once. When a write is done, the
     first of those who waited takes the lead, so that nobody serves others for longer than one write. An error
-    of a joined write is raised in each of its callers.
+    of a joined write is raised in each of its callers. Any of them may be ended meanwhile, by a time limit or
+    with its greenlet: whoever waits for it to write waits for another then; those for whom it was writing get a
+    BufferUnavailable, for nobody knows what became of that write.
 
     ``max_joined``: messages in one write; more wait for the next. ``writers``: writes that may be under way at
     once. ``patience``: seconds after which one who waits leads a further write, where the store's answers take
@@ -57,17 +63,21 @@ class GroupCommit:
 
     def put(self, messages: Sequence[Message]) -> None:
         put = _Put(messages)
-        with self._lock:
-            if self._writing < self._writers:
-                self._writing += 1
-                put.leads = True
-            else:
-                put.wake.acquire()
-                self._queue.append(put)
-        if not put.leads and not put.wake.acquire(timeout=self._patience):
-            self._lose_patience(put)
-        if put.leads:
-            self._lead(put)
+        try:
+            with self._lock:
+                if self._writing < self._writers:
+                    self._writing += 1
+                    put.leads = True
+                else:
+                    put.wake.acquire()
+                    self._queue.append(put)
+            if not put.leads and not put.wake.acquire(timeout=self._patience):
+                self._lose_patience(put)
+            if put.leads:
+                self._lead(put)
+        except BaseException:
+            self._leave(put)
+            raise
         if put.error is not None:
             raise put.error
 
@@ -83,23 +93,40 @@ class GroupCommit:
     def _lead(self, own: _Put) -> None:
         with self._lock:
             self._join(own)
-        error: BaseException | None = None
         try:
             self._write([message for put in (own, *own.joined) for message in put.messages])
         except BaseException as raised:  # noqa: BLE001 - a thread that is being ended must not leave the others waiting
-            error = raised
+            own.error = raised
         with self._lock:
-            if self._queue and self._writing <= self._writers:
-                successor = self._queue.pop(0)
-                self._join(successor)  # now, lest the others be handed to several who have nobody to write for
-                successor.leads = True
-                successor.wake.release()
-            else:
-                self._writing -= 1
-        own.error = error
+            self._pass_on(own)
+        error = own.error
+        if error is not None and not isinstance(error, Exception):
+            # What ends one caller must not end the others: they have only not been served.
+            error = BufferUnavailable(f"the thread that wrote for several was ended by {type(error).__name__}")
         for put in own.joined:
             put.error = error
             put.wake.release()
+
+    def _leave(self, put: _Put) -> None:
+        """Take back what is not being written, of a caller that is ended."""
+        with self._lock:
+            put.ended = True
+            if put in self._queue:
+                self._queue.remove(put)
+            elif put.leads:
+                self._queue[:0] = [joined for joined in put.joined if not joined.ended]
+                self._pass_on(put)
+
+    def _pass_on(self, leader: _Put) -> None:
+        """Hand the lead to the first of those who wait, if another write may be under way. The lock is held."""
+        leader.leads = False
+        if self._queue and self._writing <= self._writers:
+            successor = self._queue.pop(0)
+            self._join(successor)  # now, lest the others be handed to several who have nobody to write for
+            successor.leads = True
+            successor.wake.release()
+        else:
+            self._writing -= 1
 
     def _join(self, leader: _Put) -> None:
         """Give the leader the first of those who wait, as far as one write has room for their messages."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from segment_fallback.message import Way
 from segment_fallback.outcome import Outcome
 from segment_fallback.status import Ailment
 
@@ -41,6 +44,24 @@ OUTCOMES = {
     Outcome.UNHANDLED: "Write a handler for it in an app's segment_events.py, or do not emit it.",
     Outcome.DISABLED: "Give the source its write key again, or purge the pages that still report to it.",
 }
+
+OF_WAYS = {
+    Way.SERVER.value: {
+        Outcome.MALFORMED: "Where the log has call_refused, nest that call's fields less deeply. Others are scanners.",
+        Outcome.DISABLED: "In server code let source= name an alias of SOURCES that has a write key; or set WRITE_KEY.",
+    },
+    Way.PROFILE.value: {
+        Outcome.MALFORMED: "Switch batching off in the settings of Segment's Webhooks destination.",
+        Outcome.UNAVAILABLE: "Bring up the store that PROFILES names. Segment tries again for four hours.",
+    },
+}
+"""Where it is another thing for what came by one way."""
+
+
+def of_outcome(outcome: Outcome, ways: Iterable[str]) -> str:
+    """What to do about hits that were refused for that reason and came by these ways; each piece of advice once."""
+    return " ".join(dict.fromkeys(OF_WAYS.get(way, {}).get(outcome, OUTCOMES[outcome]) for way in ways))
+
 
 AILMENTS = {
     Ailment.BUFFER_DOWN: (

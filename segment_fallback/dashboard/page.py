@@ -153,15 +153,15 @@ def _refusals(seconds: float) -> tuple[list[Refusal], int, str]:
     ways: dict[str, Counter[str]] = {}
     for (_, way, word), number in counts.items():
         totals[word] += number
-        ways.setdefault(word, Counter())[LABELS.get(way, way)] += number
+        ways.setdefault(word, Counter())[way] += number
     known = {outcome.value: outcome for outcome in Outcome if outcome.refused}
     refusals = [
         Refusal(
             word,
             number,
-            ", ".join(name for name, _ in ways[word].most_common()),
+            ", ".join(LABELS.get(way, way) for way, _ in ways[word].most_common()),
             known[word].explanation,
-            advice.OUTCOMES[known[word]],
+            advice.of_outcome(known[word], [way for way, _ in ways[word].most_common()]),
         )
         for word, number in totals.most_common()
         if word in known

@@ -24,10 +24,10 @@ WAYS = {
     Way.CALL: ("Call", "calls of a page whose analytics.js was blocked"),
     Way.SERVER: ("Server", "server code, and Segment's server libraries"),
 }
-"""Each way's name, and what it is, in the order in which they are shown."""
+"""The name of each way to Segment, and what it is, in the order in which they are shown."""
 
-LABELS = {way.value: name for way, (name, _) in WAYS.items()}
-"""The names alone."""
+LABELS = {**{way.value: name for way, (name, _) in WAYS.items()}, Way.PROFILE.value: "Profile"}
+"""The names alone; also of Segment's own webhook, of which nothing goes to Segment."""
 
 SAVED = (Way.PIXEL, Way.NOSCRIPT, Way.CALL)
 """The ways of what would have been lost."""

@@ -35,6 +35,7 @@ FAILED = kind(
 SETUP: Sequence[Callable[[Options], Findings]] = (
     setup.checks_are_silent,
     setup.buffers_answer,
+    setup.events_are_handled,
     setup.spool_is_ready,
     setup.cache_keeps,
     segment.knows_write_keys,

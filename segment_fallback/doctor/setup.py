@@ -10,9 +10,13 @@ from django.core.cache import caches
 from django.core.checks import ERROR, WARNING, run_checks
 from django.core.files.base import ContentFile
 
-from segment_fallback.buffers.spool import make_spool, spool_storage
+from segment_fallback.buffers.base import now_ms
+from segment_fallback.buffers.spool import make_spool, spool_storage, spooled_at
 from segment_fallback.conf import get_settings
 from segment_fallback.doctor.finding import Findings, Level, kind
+from segment_fallback.events import store
+from segment_fallback.events.handlers import registry
+from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.status import read_status
 from segment_fallback.wording import counted
 
@@ -39,6 +43,13 @@ DEAD_LETTERS = kind(
     Level.WARNING,
     "These messages were given up: Segment does not have them until somebody decides.",
     "`manage.py segment_dead_letters list` says why. Mend that, then replay or delete them.",
+)
+EVENTS_WAIT = kind(
+    "setup.events_wait",
+    Level.WARNING,
+    "Nobody runs the handlers of emitted events, which a flush does not, or more is emitted than they get done.",
+    "By cron: `manage.py segment_events --run` every minute, beside segment_flush. By Celery: one `celery beat` with "
+    "schedule_flush(app), and a worker. With django.tasks: enqueue handle_events, too.",
 )
 SPOOL_UNWRITABLE = kind(
     "setup.spool_unwritable",
@@ -109,6 +120,22 @@ def buffers_answer(options: Options) -> Findings:
             yield DEAD_LETTERS(f"The buffer {buffer.alias!r} has {counted(buffer.dead_letters, 'dead letter')}.")
 
 
+def events_are_handled(options: Options) -> Findings:
+    """No event has been due for long. Nothing of a site that has no handlers, or no table of events."""
+    if not registry.all():
+        return
+    limit = get_settings().HEALTH_MAX_AGE
+    try:
+        number, since = store.overdue(limit)
+    except BufferUnavailable:
+        return
+    if number:
+        age = duration((now_ms() - since) / 1000)
+        yield EVENTS_WAIT(f"{counted(number, 'event')} waiting for handlers, the oldest due for {age}.")
+    else:
+        yield EVENTS_WAIT.ok("No event waits for its handlers past its time.")
+
+
 def duration(seconds: float) -> str:
     """About how long that is, in words."""
     for unit, name in ((86_400, "days"), (3_600, "hours"), (60, "minutes")):
@@ -135,7 +162,7 @@ def spool_is_ready(options: Options) -> Findings:
     if not same:
         yield SPOOL_UNWRITABLE("The spool does not give back what was written to it.")
     elif waiting:
-        age = time.time() - int(waiting[0].partition("-")[0]) / 1e9
+        age = time.time() - spooled_at(waiting[0])
         yield SPOOL_WAITS(f"{len(waiting):,} files wait in the spool, the oldest for {duration(age)}.")
     else:
         yield SPOOL_UNWRITABLE.ok("The spool can be written, and is empty.")

@@ -88,10 +88,13 @@ def on(*patterns: str, inline: bool = False, name: str = "") -> Callable[[Functi
 
     ``inline``: run it in the emitting process, after the commit, instead of in a worker; if it fails there, a worker
     tries again. ``name`` is how waiting events remember it; by default module and function: give one before you move
-    a function, or what it had done already it does again.
+    a function, or what it had done already it does again. Raises TypeError for a pattern that is no text.
     """
     if not patterns:
         raise TypeError("on() needs the name of an event, or a pattern")
+    for pattern in patterns:
+        if not isinstance(pattern, str):  # a function, where @on stands bare above it
+            raise TypeError(f'on() takes names of events, or patterns, not {pattern!r}: write @on("order.completed")')
 
     def register(function: Function) -> Function:
         own = name or f"{function.__module__}.{function.__qualname__}"

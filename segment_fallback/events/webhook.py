@@ -75,7 +75,7 @@ def webhook_view(
             given = request.headers.get(id_header, "") if id_header else payload.get(id)
             unique = given or hashlib.sha256(body).hexdigest()
             row = make_row(event_name, payload, derived_id("webhook", request.path, unique))
-        except (ValueError, RecursionError, KeyError, TypeError, InvalidMessage):
+        except (ValueError, RecursionError, LookupError, AttributeError, TypeError, InvalidMessage):
             return _refused(400, "malformed")
         try:
             keep(row)

@@ -77,14 +77,27 @@ def test_batches_keep_to_the_limits_unless_one_message_alone_is_larger(messages:
 
 
 @given(waiting(), LIMITS)
-def test_batches_are_as_full_as_the_limits_allow(messages: list[Waiting], limits: Limits) -> None:
+def test_batches_are_as_full_as_the_limits_allow_but_for_a_few_that_others_overtake(
+    messages: list[Waiting], limits: Limits
+) -> None:
     last: dict[str, list[Waiting]] = {}
+    full = overtaken = 0
     for batch in ListClaim(messages).batches(limits):
         before = last.get(batch[0].source)
         if before is not None:
             joined = [*before, batch[0]]
-            assert len(joined) > limits.max_count or size(joined, limits) > limits.max_bytes
+            is_full = len(joined) > limits.max_count or size(joined, limits) > limits.max_bytes
+            full, overtaken = full + is_full, overtaken + (not is_full)
         last[batch[0].source] = batch
+    assert overtaken <= (full + len(last)).bit_length()
+
+
+def test_few_messages_of_a_source_do_not_wait_for_the_end_of_anothers_backlog() -> None:
+    sources = ["few", "late", *["many"] * 100, "few", *["many"] * 100]
+    messages = [Waiting(number, str(number), b"x", "server", number, source) for number, source in enumerate(sources)]
+    batches = [(batch[0].source, len(batch)) for batch in ListClaim(messages).batches(Limits(max_count=10))]
+    many = ("many", 10)
+    assert batches == [many, ("few", 1), many, ("late", 1), *[many] * 8, ("few", 1), *[many] * 10]
 
 
 @given(st.lists(st.binary(min_size=1, max_size=50), max_size=30), st.text(max_size=20))
@@ -151,6 +164,7 @@ def test_search_ends_when_the_flush_is_told_to_and_loses_nothing(
     finally:
         delivery.stopping.clear()
     assert answers == 10
+    assert report.unfinished
     assert report.buried > 0
     assert buffers["default"].depth() == 64 - report.buried
 

@@ -14,7 +14,7 @@ from django.db import Error, connections, transaction
 from django.test.utils import CaptureQueriesContext
 
 from segment_fallback.buffers import database as module
-from segment_fallback.buffers.base import now_ms
+from segment_fallback.buffers.base import TransactionBroken, now_ms
 from segment_fallback.buffers.database import DatabaseBuffer
 from segment_fallback.buffers.database_claim import PAGE
 from segment_fallback.exceptions import BufferUnavailable
@@ -99,6 +99,28 @@ def test_collision_within_a_transaction_of_the_callers_is_not_repeated(buffer: D
         with pytest.raises(BufferUnavailable):
             buffer.put([event("lost")])
         buffer.put([event("kept")])
+    assert names(waiting(buffer)) == ["kept"]
+
+
+@on(*ALL)
+def test_transaction_that_will_be_rolled_back_is_no_fault_of_the_buffers(buffer: DatabaseBuffer, alias: str) -> None:
+    with transaction.atomic(using=alias):
+        transaction.set_rollback(True, using=alias)
+        with pytest.raises(TransactionBroken):
+            buffer.put([event("lost")])
+    buffer.put([event("kept")])
+    assert names(waiting(buffer)) == ["kept"]
+
+
+@on("postgresql")
+def test_transaction_that_an_error_has_broken_is_no_fault_of_the_buffers(buffer: DatabaseBuffer, alias: str) -> None:
+    with transaction.atomic(using=alias), connections[alias].cursor() as cursor:
+        with pytest.raises(Error):
+            cursor.execute("SELECT 1 / 0")
+        with pytest.raises(TransactionBroken):
+            buffer.put([event("lost")])
+        transaction.set_rollback(True, using=alias)
+    buffer.put([event("kept")])
     assert names(waiting(buffer)) == ["kept"]
 
 

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import signal
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pytest
 
 from segment_fallback.buffers.group_commit import MAX_JOINED, GroupCommit
+from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.message import Message
 
 DEADLINE = 30.0
@@ -125,6 +127,106 @@ def test_leader_that_is_ended_hands_over() -> None:
     assert isinstance(first.error, SystemExit)
     assert second.error is None
     assert store.writes == [["0"], ["1"]]
+
+
+def test_end_of_the_leader_is_not_the_end_of_those_who_joined_it() -> None:
+    store = Store()
+    store.fail = lambda names: SystemExit("secret") if "first" not in names else None
+    commit = GroupCommit(store.write)
+    first = Caller(commit, "first")
+    store.begun.acquire()
+    leader = Caller(commit, "leader")
+    queued(commit, 1)
+    others = [Caller(commit, number) for number in range(3)]
+    queued(commit, 4)
+    store.go.release()
+    store.go.release()
+    finish(first, leader, *others)
+
+    assert isinstance(leader.error, SystemExit)
+    assert [type(caller.error) for caller in others] == [BufferUnavailable] * 3
+    assert {str(caller.error) for caller in others} == {"the thread that wrote for several was ended by SystemExit"}
+
+
+class Ended(BaseException):
+    """As Celery's and gevent's time limits end a caller while it waits."""
+
+
+@pytest.fixture
+def usual_signals() -> Iterator[None]:
+    before = signal.getsignal(signal.SIGUSR1)
+    yield
+    signal.signal(signal.SIGUSR1, before)
+
+
+def when_waiting(commit: GroupCommit, number: int, act: Callable[[], None]) -> None:
+    """Have the main thread do so, by a signal, once so many callers wait: it is one of them."""
+
+    def send() -> None:
+        queued(commit, number)
+        with commit._lock:  # let go by the one who has come last
+            pass
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+
+    signal.signal(signal.SIGUSR1, lambda *_: act())
+    threading.Thread(target=send, daemon=True).start()
+
+
+@pytest.mark.usefixtures("usual_signals")
+@pytest.mark.parametrize("leads", [False, True])
+def test_caller_that_is_ended_while_it_waits_keeps_nobody_waiting(leads: bool) -> None:
+    store = Store()
+    commit = GroupCommit(store.write)
+    first = Caller(commit, "first")
+    store.begun.acquire()
+    others: list[Caller] = []
+
+    def end() -> None:
+        others.append(Caller(commit, "other"))
+        queued(commit, 2)
+        if leads:
+            store.go.release()
+            finish(first)  # it has handed the lead to the one that ends here, and the other has joined that
+        raise Ended
+
+    when_waiting(commit, 1, end)
+    with pytest.raises(Ended):
+        commit.put([message("ended")])
+    for _ in range(3):
+        store.go.release()
+    finish(first, *others)
+    finish(Caller(commit, "late"))
+
+    assert store.writes == [["first"], ["other"], ["late"]]
+    assert others[0].error is None
+    assert (commit._queue, commit._writing) == ([], 0)
+
+
+@pytest.mark.usefixtures("usual_signals")
+def test_lead_is_not_handed_to_a_caller_that_was_ended_before() -> None:
+    """Of two who wait the second, who has joined the first, is ended, and then the first."""
+    store = Store()
+    commit = GroupCommit(store.write)
+    first = Caller(commit, "first")
+    store.begun.acquire()
+
+    def wait_as_well() -> None:
+        when_waiting(commit, 2, end)
+        commit.put([message("joins")])
+
+    def end() -> None:
+        store.go.release()
+        finish(first)
+        raise Ended
+
+    when_waiting(commit, 1, wait_as_well)
+    with pytest.raises(Ended):
+        commit.put([message("leads")])
+    store.go.release()
+    finish(Caller(commit, "late"))
+
+    assert store.writes == [["first"], ["late"]]
+    assert (commit._queue, commit._writing) == ([], 0)
 
 
 def test_joined_write_is_bounded_and_nothing_is_left_behind() -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from django.core.files.base import ContentFile, File
 from django.core.files.storage import FileSystemStorage, Storage
-from django.db import connection
+from django.db import connection, transaction
 from django.test import override_settings
 
 from segment_fallback.buffers import buffers, spool
@@ -194,6 +194,26 @@ def test_buffer_that_is_down_is_not_asked_again_for_a_while(caplog: pytest.LogCa
         accept([message(str(number))])
     assert caplog.text.count("messages go to the spool") == 1
     assert len(list(acceptance.spool.drain())) == 5
+
+
+@pytest.mark.django_db(transaction=True)
+def test_broken_transaction_of_one_caller_sends_nobody_else_to_the_spool(caplog: pytest.LogCaptureFixture) -> None:
+    with transaction.atomic():
+        transaction.set_rollback(True)  # as Django REST framework does where it refuses
+        accept([message("broken")])
+    accept([message("healthy")])
+    assert list(WaitingMessage.objects.values_list("message_id", flat=True)) == ["healthy"]
+    assert [[m.message_id for m in messages] for messages in acceptance.spool.drain()] == [["broken"]]
+    assert caplog.text == ""
+
+
+@pytest.mark.usefixtures("outage")
+def test_buffer_that_fails_within_a_transaction_is_down_for_all(caplog: pytest.LogCaptureFixture) -> None:
+    with transaction.atomic():
+        accept([message("1")])
+    accept([message("2")])
+    assert caplog.text.count("messages go to the spool") == 1
+    assert len(list(acceptance.spool.drain())) == 2
 
 
 @pytest.mark.usefixtures("outage")

@@ -21,7 +21,8 @@ from segment_fallback.buffers import buffers
 from segment_fallback.buffers.base import now_ms
 from segment_fallback.buffers.event_key import EventKey
 from segment_fallback.dashboard import advice
-from segment_fallback.message import encode
+from segment_fallback.dashboard.traffic import LABELS
+from segment_fallback.message import Way, encode
 from segment_fallback.models import EventCount, Lease, WaitingMessage
 from segment_fallback.outcome import Outcome
 from segment_fallback.status import Ailment
@@ -167,9 +168,28 @@ def test_refusals_say_what_they_mean_and_what_to_do(viewer: Client) -> None:
     assert "<code>gpc</code>" in text(viewer, range="7d")
 
 
+def test_advice_fits_the_way(viewer: Client) -> None:
+    hour = int(time.time()) // HOUR * HOUR
+    buffers["default"].add_outcome_counts(
+        {(hour, "profile", "malformed"): 2, (hour, "server", "disabled"): 3, (hour, "pixel", "gpc"): 1}
+    )
+    section = text(viewer).split('id="sf-refused"')[1].split("</section>")[0]
+    assert "Profile" in section
+    assert "Switch batching off" in section
+    assert "purge" not in section
+    assert "In server code let source= name an alias of SOURCES" in section
+    buffers["default"].add_outcome_counts({(hour, "pixel", "malformed"): 1, (hour, "noscript", "malformed"): 1})
+    section = text(viewer).split('id="sf-refused"')[1].split("</section>")[0]
+    assert section.count("Switch batching off") == section.count("pages in caches may have an older script") == 1
+
+
 def test_there_is_advice_for_everything() -> None:
     assert set(advice.OUTCOMES) == {outcome for outcome in Outcome if outcome.refused}
     assert set(advice.AILMENTS) == set(Ailment)
+
+
+def test_every_way_has_a_name() -> None:
+    assert set(LABELS) == {way.value for way in Way}
 
 
 def test_times_are_of_the_zone_in_force_with_and_without_use_tz(viewer: Client, settings: Settings) -> None:

@@ -14,14 +14,17 @@ from unittest.mock import patch
 
 from celery._state import get_current_app
 from django.db import connection
+from django.db.models import Model
 
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.accept import acceptance
-from segment_fallback.buffers.base import ARCHIVE
+from segment_fallback.buffers.base import ARCHIVE, now_ms
 from segment_fallback.delivery.flush import flush
 from segment_fallback.doctor.setup import Options
+from segment_fallback.events.handlers import on, registry
+from segment_fallback.events.outbox import emit
 from segment_fallback.message import Message, encode, new_message_id
-from segment_fallback.models import WaitingMessage
+from segment_fallback.models import PendingEvent, WaitingMessage
 from segment_fallback.testing import Answer, LocalSegment
 from segment_fallback.testing.cdn import settings as source_settings
 from tests.doctor.celery_apps import nobody
@@ -57,9 +60,9 @@ def event() -> Message:
 
 
 @contextmanager
-def without_table(segment: LocalSegment) -> Iterator[None]:
-    """The database has lost the table of waiting messages."""
-    table = connection.ops.quote_name(WaitingMessage._meta.db_table)
+def without_table(segment: LocalSegment, model: type[Model] = WaitingMessage) -> Iterator[None]:
+    """The database has lost the table; by default of waiting messages."""
+    table = connection.ops.quote_name(model._meta.db_table)
     with connection.cursor() as cursor:
         cursor.execute(f"ALTER TABLE {table} RENAME TO lost")
         try:
@@ -73,6 +76,27 @@ def old_message(segment: LocalSegment) -> Iterator[None]:
     buffers["default"].put([event()])
     WaitingMessage.objects.update(created=1_000)
     yield
+
+
+@contextmanager
+def handlers() -> Iterator[None]:
+    """The site has a handler, and no other."""
+    with patch.multiple(registry, _handlers={}, _discovered=True):
+        on("order.*")(lambda event: None)
+        yield
+
+
+@contextmanager
+def overdue_events(segment: LocalSegment) -> Iterator[None]:
+    """Four events that nobody has run for a quarter of an hour; one that is tried again later; and one that failed."""
+    with handlers():
+        for _ in range(6):
+            emit("order.completed")
+        first, second, *_ = PendingEvent.objects.order_by("id")
+        PendingEvent.objects.update(next_try=now_ms() - 900_000)
+        PendingEvent.objects.filter(pk=first.pk).update(next_try=now_ms() + 60_000)
+        PendingEvent.objects.filter(pk=second.pk).update(state=PendingEvent.FAILED)
+        yield
 
 
 @contextmanager
@@ -157,6 +181,7 @@ FAULTS: dict[str, Fault] = {
     "setup.buffer_unavailable": Fault("'default' does not answer", prepare=without_table),
     "setup.buffer_old": Fault("1 message waiting", prepare=old_message),
     "setup.dead_letters": Fault("1 dead letter", prepare=dead_letter),
+    "setup.events_wait": Fault("4 events waiting for handlers, the oldest due for 15 minutes.", prepare=overdue_events),
     "setup.spool_unwritable": Fault("takes no file", django=spool_at("/proc/nowhere")),
     "setup.spool_waits": Fault("1 files wait", prepare=spooled),
     "setup.cache_unusable": Fault("does not keep", {"FIRST_PARTY": True}, caches("dummy.DummyCache")),

@@ -21,10 +21,12 @@ from segment_fallback.doctor.delivery import event_arrives, flush_was_seen
 from segment_fallback.doctor.finding import Finding, Level
 from segment_fallback.doctor.run import SETUP, examine_setup, guarded
 from segment_fallback.doctor.segment import api_answers, knows_write_keys
-from segment_fallback.doctor.setup import Options, cache_keeps, duration
+from segment_fallback.doctor.setup import Options, cache_keeps, duration, events_are_handled
 from segment_fallback.doctor.workers import celery_works, find_app
+from segment_fallback.events.handlers import registry
+from segment_fallback.models import PendingEvent
 from segment_fallback.testing import Answer, LocalSegment
-from tests.doctor.setups import FAULTS, SEND, Fault, spool_at, with_app, without_table
+from tests.doctor.setups import FAULTS, SEND, Fault, handlers, overdue_events, spool_at, with_app, without_table
 
 if TYPE_CHECKING:
     from pytest_django import Settings
@@ -59,6 +61,7 @@ def test_set_up_with_a_fault_is_found(settings: Settings, local_segment: LocalSe
 WHERE = {
     "checks_are_silent": {"setup.check"},
     "buffers_answer": {"setup.buffer_unavailable", "setup.buffer_old", "setup.dead_letters"},
+    "events_are_handled": {"setup.events_wait"},
     "spool_is_ready": {"setup.spool_unwritable", "setup.spool_waits"},
     "cache_keeps": {"setup.cache_unusable", "setup.cache_local"},
     "knows_write_keys": {"setup.write_key_unknown", "setup.cdn_unreachable", "setup.region"},
@@ -101,6 +104,22 @@ def test_old_flush_is_found(local_segment: LocalSegment, monkeypatch: pytest.Mon
     later = now_ms() + 360_000
     monkeypatch.setattr("segment_fallback.status.now_ms", lambda: later)
     assert bad(flush_was_seen(Options())) == {"setup.flush_unseen": "The last flush of 'default' was 6 minutes ago."}
+
+
+def test_events_that_are_not_due_are_well(local_segment: LocalSegment) -> None:
+    with overdue_events(local_segment):
+        PendingEvent.objects.update(next_try=now_ms() - 60_000)
+        assert [finding.level for finding in events_are_handled(Options())] == [Level.OK]
+
+
+def test_site_without_handlers_or_table_needs_nobody_to_run_them(
+    local_segment: LocalSegment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with overdue_events(local_segment):
+        monkeypatch.setattr(registry, "_handlers", {})
+        assert list(events_are_handled(Options())) == []
+    with handlers(), without_table(local_segment, PendingEvent):
+        assert list(events_are_handled(Options())) == []
 
 
 def test_site_that_forwards_needs_no_flush(settings: Settings, local_segment: LocalSegment) -> None:

@@ -125,10 +125,27 @@ def test_celery_task_runs_handlers() -> None:
     assert handled == [event_id]
 
 
-def test_database_that_fails_is_named(settings: Settings, tmp_path: Path, django_db_blocker: DjangoDbBlocker) -> None:
+@pytest.mark.parametrize(
+    "arguments", [[], ["--json"], ["--run"], ["--show"], ["--show", "e1"], ["--retry", "--all"], ["--delete", "--all"]]
+)
+def test_database_that_fails_is_named(
+    settings: Settings, tmp_path: Path, django_db_blocker: DjangoDbBlocker, arguments: list[str]
+) -> None:
     settings.DATABASE_ROUTERS = ["tests.events.routers.ToEmpty"]
     with (
         database("empty", {"NAME": str(tmp_path / "db.sqlite3")}, django_db_blocker, migrate=False),
-        pytest.raises(CommandError, match="the database 'empty' failed: no such table"),
+        pytest.raises(CommandError, match=r"^the database 'empty' failed: no such table: \w+\.$"),
     ):
-        command("--run")
+        command(*arguments)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--json"], ["--forget"]])
+def test_plan_names_the_database_that_fails(
+    settings: Settings, tmp_path: Path, django_db_blocker: DjangoDbBlocker, arguments: list[str]
+) -> None:
+    settings.DATABASE_ROUTERS = ["tests.events.routers.ToEmpty"]
+    with (
+        database("empty", {"NAME": str(tmp_path / "db.sqlite3")}, django_db_blocker, migrate=False),
+        pytest.raises(CommandError, match=r"^the database 'empty' failed: no such table: \w+\.$"),
+    ):
+        call_command("segment_plan", *arguments, stdout=StringIO())

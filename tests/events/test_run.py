@@ -123,6 +123,13 @@ def test_two_handlers_of_one_name_are_refused() -> None:
         on()
 
 
+@pytest.mark.parametrize("pattern", [lambda event: None, ["order.completed"], 7])
+def test_bare_decorator_is_no_handler(pattern: Any) -> None:
+    with pytest.raises(TypeError, match=r'on\(\) takes names .* write @on\("order\.completed"\)'):
+        on(pattern)
+    assert registry.all() == []
+
+
 @pytest.mark.django_db(transaction=True)
 def test_coroutine_may_handle_an_event() -> None:
     @on("e")

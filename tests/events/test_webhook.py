@@ -72,6 +72,13 @@ def test_name_may_be_a_function_of_the_payload() -> None:
     assert post({"kind": 1}, view=own).status_code == 400
 
 
+@pytest.mark.parametrize("name", [lambda payload: payload["type"].lower(), lambda payload: payload["lines"][0]])
+def test_payload_of_another_shape_than_the_name_wants_is_refused(name: Any) -> None:
+    own = webhook_view(name, secret="new", prefix="sha256=")
+    assert post({"type": None, "lines": []}, view=own).status_code == 400
+    assert not PendingEvent.objects.exists()
+
+
 @pytest.mark.parametrize(
     "signature",
     ["", "sha256=", signed(b"other"), signed(b"{}", "stranger"), signed(b"{}").upper(), "sha256=\udcff", "ü"],

@@ -283,6 +283,13 @@ def test_cookie_is_the_same_for_all_visitors_of_a_variation(edge: None) -> None:
     assert cookies[0].startswith("home.gold.")
 
 
+@pytest.mark.parametrize("secure", [False, True])
+def test_cookie_is_secure_where_the_sessions_is(browser: Browser, edge: None, settings: Any, secure: bool) -> None:
+    browser.sign_in("ada", plan="gold")
+    settings.SESSION_COOKIE_SECURE = secure
+    assert bool(browser.ask().cookies[registry._experiments["home"].cookie]["secure"]) is secure
+
+
 def test_cookie_goes_where_the_default_is_the_visitors(browser: Browser, edge: None) -> None:
     ada = browser.sign_in("ada", plan="gold")
     browser.ask()
@@ -438,6 +445,9 @@ def sale(request: HttpRequest) -> HttpResponse:
     return HttpResponse()
 
 
+wrong: Any = variation
+
+
 @pytest.mark.parametrize(
     ("declare", "explanation"),
     [
@@ -445,15 +455,9 @@ def sale(request: HttpRequest) -> HttpResponse:
         (lambda: variation(choose, ["a", "a"])(sale), "each once"),
         (lambda: variation(choose, "ab"), r"variation\(choose, names\): .+ names are a list"),
         (lambda: variation("/offers/", choose, "ab"), r'variation\("/path/", choose, names\): .+ names are a list'),
-        (
-            lambda: variation("/offers/", cast(Any, choose)),
-            r'variation\("/path/", choose, names\): choose is a function',
-        ),
-        (
-            lambda: variation("/offers/", cast(Any, NAMES)),
-            r'variation\("/path/", choose, names\): choose is a function',
-        ),
-        (lambda: variation(cast(Any, NAMES), cast(Any, choose)), r"variation\(choose, names\): choose is a function"),
+        (lambda: wrong("/offers/", choose), r'variation\("/path/", choose, names\): choose is a function'),
+        (lambda: wrong("/offers/", NAMES), r'variation\("/path/", choose, names\): choose is a function'),
+        (lambda: wrong(NAMES, choose), r"variation\(choose, names\): choose is a function"),
         (lambda: variation(choose, [str(number) for number in range(21)])(sale), "2 to 20 names"),
         (lambda: variation(choose, ["a", "b c"])(sale), "'b c' must be 1 to 40"),
         (lambda: variation(choose, ["a", "b"], experiment="a.b")(sale), "'a.b' must be 1 to 40"),

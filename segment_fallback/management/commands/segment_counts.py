@@ -21,7 +21,8 @@ ROWS: dict[str, Callable[[Count], str]] = {
     "hour": lambda count: f"{count.hour.astimezone(get_default_timezone()):%Y-%m-%d %H:%M}",
     "day": lambda count: f"{count.hour.astimezone(get_default_timezone()):%Y-%m-%d}",
 }
-WAYS = [way.value for way in Way]
+WAYS = [way.value for way in Way if way is not Way.PROFILE]
+"""Of what goes to Segment; what its webhook brings never does."""
 FIELDS = ("hour", "way", "type", "event", "count")
 
 

@@ -1,14 +1,16 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import datetime, timezone
 from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from segment_fallback.buffers import buffers
-from segment_fallback.buffers.base import DeadLetter
+from segment_fallback.buffers.base import Buffer, DeadLetter
 from segment_fallback.delivery import dead_letters
+from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.wording import counted
 
 
@@ -36,9 +38,18 @@ class Command(BaseCommand):
             raise CommandError(
                 f"Which ones? Give messageIds, --reason or --older-than, or --all to {action} every one."
             )
+        missing = set(message_ids)
         letters = dead_letters.select(
             buffer, frozenset(message_ids), reason=options["reason"], older_than=options["older_than"]
         )
+        try:
+            self.do(action, buffer, _ticked_off(letters, missing))
+        except BufferUnavailable as error:
+            raise CommandError(f"{error}.") from error
+        if missing:
+            raise CommandError(f"Not among the dead letters asked for: {', '.join(sorted(missing))}.")
+
+    def do(self, action: str, buffer: Buffer, letters: Iterator[DeadLetter]) -> None:
         if action == "replay":
             self.stdout.write(f"{dead_letters.replay(buffer, letters)} wait for the next flush.")
         elif action == "delete":
@@ -61,3 +72,10 @@ class Command(BaseCommand):
     def export(self, letter: DeadLetter) -> None:
         """One line of JSON, for a file of such lines."""
         self.stdout.write(json.dumps(dead_letters.as_json(letter), ensure_ascii=False))
+
+
+def _ticked_off(letters: Iterator[DeadLetter], missing: set[str]) -> Iterator[DeadLetter]:
+    """The letters; none of them is missing."""
+    for letter in letters:
+        missing.discard(letter.message.message_id)
+        yield letter

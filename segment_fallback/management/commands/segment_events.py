@@ -36,6 +36,12 @@ class Command(BaseCommand):
         ids, everything = options["event_ids"], options["all"]
         if (options["retry"] or options["delete"]) and not ids and not everything:
             raise CommandError("Which ones? Give eventIds, or --all.")
+        try:
+            self.do(ids, options)
+        except BufferUnavailable as error:
+            raise CommandError(f"{error}.") from error
+
+    def do(self, ids: list[str], options: dict[str, Any]) -> None:
         if options["run"]:
             self.run(options["budget"])
         elif options["retry"]:
@@ -51,11 +57,8 @@ class Command(BaseCommand):
             self.overview()
 
     def run(self, budget: float | None) -> None:
-        try:
-            with finish_when_told_to_end():
-                report = run(budget=budget)
-        except BufferUnavailable as error:
-            raise CommandError(str(error)) from error
+        with finish_when_told_to_end():
+            report = run(budget=budget)
         self.stdout.write(f"{report}.")
 
     def overview(self) -> None:

@@ -3,8 +3,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from django.core.management.base import BaseCommand, CommandParser
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.db import router
 
+from segment_fallback.buffers.database import DatabaseBuffer
+from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.models import SeenEvent
 from segment_fallback.plan import plan
 
@@ -17,10 +20,15 @@ class Command(BaseCommand):
         parser.add_argument("--forget", action="store_true", help="begin to count anew")
 
     def handle(self, *args: Any, **options: Any) -> None:
-        if options["forget"]:
-            self.stdout.write(f"{SeenEvent.objects.all().delete()[0]} events forgotten.")
-            return
-        seen = {row.name: row for row in SeenEvent.objects.order_by("name")}
+        database = DatabaseBuffer(using=router.db_for_write(SeenEvent))
+        rows = SeenEvent.objects.using(database.using)
+        try:
+            if options["forget"]:
+                self.stdout.write(f"{database.run(rows.all().delete)[0]} events forgotten.")
+                return
+            seen = {row.name: row for row in database.run(lambda: list(rows.order_by("name")))}
+        except BufferUnavailable as error:
+            raise CommandError(f"{error}.") from error
         if options["json"]:
             fields = ("count", "violations", "last_violation", "last_seen")
             found = {name: {field: getattr(row, field) for field in fields} for name, row in seen.items()}
