@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -17,8 +16,9 @@ from django.urls import NoReverseMatch
 from django.utils.module_loading import import_string
 
 from segment_fallback.buffers import make_buffer
-from segment_fallback.cdn.files import LIBRARY
+from segment_fallback.cdn.checks import check_first_party
 from segment_fallback.conf import KEYS, Problem, compile_settings, get_settings
+from segment_fallback.intake.checks import check_cookies
 from segment_fallback.names import endpoint_names
 from segment_fallback.page.snippet import base
 from segment_fallback.profiles.checks import check_variations
@@ -65,7 +65,11 @@ def _explain(problem: Problem) -> CheckMessage:
         near = difflib.get_close_matches(problem.key.upper(), KEYS, 1)
         hint = f"Did you mean {near[0]!r}?" if near else f"The keys are {', '.join(KEYS)}."
         return Error(f"{problem.explanation}.", hint=hint, id=f"{ID}E002")
-    hint = "Until then its default is used."
+    hint = {
+        "SEGMENT_FALLBACK": "Until then nothing is tracked.",
+        "WRITE_KEY": "Until then nothing is tracked, except by SOURCES; write '' to switch tracking off.",
+        "CONSENT": "Until then nobody has consented.",
+    }.get(problem.key, "Until then its default is used.")
     return Error(f"{problem.explanation}.", hint=hint, id=f"{ID}E003" if problem.kind == "type" else f"{ID}E004")
 
 
@@ -109,14 +113,17 @@ register(check_variations)
 
 
 @register()
-def check_archive(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """ARCHIVE names a storage. Connects to nothing."""
-    alias = get_settings().ARCHIVE
-    if not isinstance(alias, str) or alias in django_settings.STORAGES:
-        return []
-    hint = f"STORAGES has {', '.join(map(repr, django_settings.STORAGES))}; True is a folder of this machine."
-    text = f"SEGMENT_FALLBACK['ARCHIVE']: STORAGES has no alias {alias!r}."
-    return [Error(text, hint=hint, id=f"{ID}E011")]
+def check_storages(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """ARCHIVE and SPOOL name storages. Connects to nothing."""
+    errors: list[CheckMessage] = []
+    for key, folder in (("ARCHIVE", "True"), ("SPOOL", "None")):
+        alias = getattr(get_settings(), key)
+        if isinstance(alias, str) and alias not in django_settings.STORAGES:
+            there = ", ".join(map(repr, django_settings.STORAGES))
+            hint = f"STORAGES has {there}; {folder} is a folder of this machine."
+            text = f"SEGMENT_FALLBACK[{key!r}]: STORAGES has no alias {alias!r}."
+            errors.append(Error(text, hint=hint, id=f"{ID}E011"))
+    return errors
 
 
 @register()
@@ -183,30 +190,22 @@ def check_needed_middleware(app_configs: Sequence[AppConfig] | None, **kwargs: A
 
 
 @register()
-def check_cookies(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """Browsers will take the anonymousId's cookies; and a site that wants none gets what it expects."""
-    settings = get_settings()
-    messages: list[CheckMessage] = []
-    domain = (settings.COOKIE_DOMAIN or "").lower().removeprefix(".")
-    allowed = django_settings.ALLOWED_HOSTS if settings.ALLOWED_HOSTS is None else settings.ALLOWED_HOSTS
-    hosts = [f".{host.lower().removeprefix('.')}" for host in allowed]
-    fault = ""
-    if settings.COOKIE_DOMAIN is not None and "." not in domain:
-        fault = "is no domain of yours"
-    elif domain and hosts and ".*" not in hosts and not any(host.endswith(f".{domain}") for host in hosts):
-        fault = "is the domain of none of ALLOWED_HOSTS"
-    if fault:
-        hint = "Write the registrable domain of your hosts, such as 'example.com' for 'www.example.com', or None."
-        text = f"SEGMENT_FALLBACK['COOKIE_DOMAIN']: {settings.COOKIE_DOMAIN!r} {fault}; browsers refuse such cookies."
-        messages.append(Warning(text, hint=hint, id=f"{ID}W009"))
-    if settings.COOKIELESS and (settings.IDENTIFY or not settings.FIRST_PARTY):
-        text = "COOKIELESS with IDENTIFY: no page learns the userId, because that needs a cookie."
-        hint = "Set IDENTIFY to False; events that reach the site's own host carry the userId all the same."
-        if not settings.FIRST_PARTY:
-            text = "COOKIELESS without FIRST_PARTY: each page that reports by analytics.js counts as another visitor."
-            hint = "Set FIRST_PARTY to True, so that the site gives every event its anonymousId."
-        messages.append(Warning(text, hint=hint, id=f"{ID}W010"))
-    return messages
+def check_sessions(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
+    """No visitor's session is on an answer that caches keep for everybody."""
+    settings, installed = get_settings(), list(django_settings.MIDDLEWARE)
+    public = [key for key in ("FIRST_PARTY", "EXTERNAL_SCRIPT") if getattr(settings, key)]
+    before = installed[: installed.index(MIDDLEWARE)] if MIDDLEWARE in installed else installed
+    sessions = any(path.endswith(".SessionMiddleware") for path in before)
+    if not public or not sessions or not django_settings.SESSION_SAVE_EVERY_REQUEST:
+        return []
+    hint = f"Add {MIDDLEWARE!r} to MIDDLEWARE, in the first place: it answers before the sessions' does."
+    text = (
+        f"SESSION_SAVE_EVERY_REQUEST with {', '.join(public)}: visitors' session cookies are on files that caches keep."
+    )
+    return [Warning(text, hint=hint, id=f"{ID}W020")]
+
+
+register(check_cookies)
 
 
 SEGMENT_HOSTS = {
@@ -218,25 +217,7 @@ SEGMENT_HOSTS = {
 _SEGMENTS_OWN = re.compile(r"(?:^|\.)segment(?:apis)?\.(?:com|io)$")
 
 
-@register()
-def check_first_party(app_configs: Sequence[AppConfig] | None, **kwargs: Any) -> list[CheckMessage]:
-    """FIRST_PARTY finds what it serves, and where to keep it; EAGER has the API that it needs."""
-    settings = get_settings()
-    messages: list[CheckMessage] = []
-    folder = settings.SELF_HOSTED
-    if folder is not None and not Path(folder, LIBRARY).is_file():
-        hint = "Copy the files of node_modules/@segment/analytics-next/dist/umd there; give an absolute path."
-        text = f"SEGMENT_FALLBACK['SELF_HOSTED']: the folder {folder!r} has no {LIBRARY}."
-        messages.append(Error(text, hint=hint, id=f"{ID}E009"))
-    if settings.CDN_CACHE not in django_settings.CACHES:
-        hint = f"CACHES has {', '.join(map(repr, django_settings.CACHES))}."
-        text = f"SEGMENT_FALLBACK['CDN_CACHE']: CACHES has no alias {settings.CDN_CACHE!r}."
-        messages.append(Error(text, hint=hint, id=f"{ID}E010"))
-    if settings.EAGER and not settings.FIRST_PARTY:
-        hint = "Set FIRST_PARTY to True, or EAGER to False."
-        text = "EAGER is on without FIRST_PARTY: no view's own event can take the place of its pixel's."
-        messages.append(Warning(text, hint=hint, id=f"{ID}W008"))
-    return messages
+register(check_first_party)
 
 
 @register()

@@ -89,8 +89,8 @@ class Settings:
     0 switches it off."""
 
     COOKIE_DOMAIN: str | None = None
-    """Domain of the anonymousId's cookies. Best the registrable domain (``example.com`` for ``www.example.com``), as
-    analytics.js has it. By default the cookies belong to the page's host only."""
+    """Domain of the anonymousId's cookies: the registrable domain, as analytics.js has it. By default that of a page at
+    ``example.com`` or ``www.example.com``; a site at ``shop.example.com`` has to say ``"example.com"``."""
 
     COOKIELESS: bool = False
     """Set no cookie for the anonymousId, nor read one, and let analytics.js keep nothing in the browser. The
@@ -226,7 +226,8 @@ class Settings:
     With SEND_TIMEOUT it bounds how long a worker takes to end."""
 
     SEND_TIMEOUT: float = 15.0
-    """Seconds to wait for Segment to accept a connection, and again for each part of its answer."""
+    """Seconds to wait for Segment to accept a connection, and again for each part of its answer. At most
+    600."""
 
     SENDS_IN_FLIGHT: int = 6
     """How many batches of one part may be on their way to Segment at once. With 1 each waits for the answer to the one

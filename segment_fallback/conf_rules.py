@@ -61,6 +61,11 @@ def _up_to_an_hour(value: float) -> str | None:
     return None if 0 <= value <= 3_600 else "must be from 0 to 3,600 seconds"
 
 
+def _send_timeout(value: float) -> str | None:
+    # A flush leases a part for four times as long, and a buffer takes a lease of over an hour for a wrong clock's.
+    return None if 0 < value <= 600 else "must be more than 0, and at most 600 seconds"
+
+
 def _positive(value: float) -> str | None:
     return None if 0 < value < math.inf else "must be more than 0, and finite"
 
@@ -95,12 +100,20 @@ def _oauth(value: Mapping[str, Any]) -> str | None:
     return None
 
 
+def _write_key(value: str) -> str | None:
+    if re.fullmatch(r"[!-~]*", value):
+        return None
+    return "must be ASCII characters without spaces or line breaks, as Segment shows the key"
+
+
 def _sources(value: Mapping[str, Any]) -> str | None:
     for alias, source in value.items():
         if alias == "default" or alias != str(alias) or len(alias) > 40:
             return f"has the alias {alias!r}: it must be a text of at most 40 characters, and not 'default'"
         if not isinstance(source, Mapping) or not isinstance(source.get("WRITE_KEY"), str):
             return f"[{alias!r}] must be a dict with the key 'WRITE_KEY'"
+        if fault := _write_key(source["WRITE_KEY"]):
+            return f"[{alias!r}]['WRITE_KEY'] {fault}"
         if unknown := sorted(set(source) - {"WRITE_KEY", "API_HOST", "OAUTH"}, key=str):
             return f"[{alias!r}] has the unknown key {unknown[0]!r}"
         host, oauth = source.get("API_HOST", "https://host"), source.get("OAUTH", {})
@@ -176,6 +189,7 @@ def _variations(value: str) -> str | None:
 
 
 RULES: dict[str, Rule] = {
+    "WRITE_KEY": _write_key,
     "OAUTH": _oauth,
     "SOURCES": _sources,
     "API_HOST": _origin,
@@ -202,7 +216,7 @@ RULES: dict[str, Rule] = {
     "FLUSH_BUDGET": _positive,
     "HEALTH_MAX_AGE": _positive,
     "HEALTH_MAX_SILENCE": _positive,
-    "SEND_TIMEOUT": _positive,
+    "SEND_TIMEOUT": _send_timeout,
     "SENDS_IN_FLIGHT": _positive,
     "OUTCOME_INTERVAL": _not_negative,
 }

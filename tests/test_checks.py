@@ -114,6 +114,22 @@ def test_e003_for_a_wrong_type_is_the_only_finding(key: str) -> None:
     assert message.msg == f"SEGMENT_FALLBACK[{key!r}] must be a string, not NoneType."
 
 
+@pytest.mark.parametrize(
+    ("raw", "hint"),
+    [
+        ({"WRITE_KEY": None}, "Until then nothing is tracked, "),
+        ({"WRITE_KEY": "wk\n"}, "Until then nothing is tracked, "),
+        (None, "Until then nothing is tracked."),
+        ({"WRITE_KEY": "wk", "CONSENT": {"cookie": "c"}}, "Until then nobody has consented."),
+        ({"WRITE_KEY": "wk", "SEND_TIMEOUT": 601}, "Until then its default is used."),
+    ],
+)
+def test_e003_and_e004_say_what_holds_until_then(raw: Any, hint: str) -> None:
+    with override_settings(SEGMENT_FALLBACK=raw):
+        [message] = ours()
+    assert str(message.hint).startswith(hint)
+
+
 @pytest.mark.parametrize("raw", [None, "wk"])
 def test_e003_for_settings_that_are_no_dict(raw: Any) -> None:
     with override_settings(SEGMENT_FALLBACK=raw):
@@ -336,15 +352,28 @@ def test_e011_for_an_archive_that_storages_has_not() -> None:
     assert found(ARCHIVE="spool") == found(ARCHIVE=True) == found(ARCHIVE=False) == []
 
 
+def test_e011_for_a_spool_that_storages_has_not() -> None:
+    message = one(found(SPOOL="nowhere"), "E011")
+    assert message.msg == "SEGMENT_FALLBACK['SPOOL']: STORAGES has no alias 'nowhere'."
+    assert found(SPOOL="spool") == found(SPOOL=None) == []
+
+
 @pytest.mark.parametrize("first_party", [False, True])
 def test_w008_for_eager_without_first_party(first_party: bool) -> None:
     messages = found(EAGER=True, FIRST_PARTY=first_party)
     assert messages == [] if first_party else "FIRST_PARTY" in one(messages, "W008").msg
 
 
+@pytest.mark.parametrize("hold", [0, 14.9, 15, None])
+def test_w008_for_eager_whose_pixels_do_not_wait(hold: float | None) -> None:
+    messages = found(EAGER=True, FIRST_PARTY=True, HOLD=hold)
+    assert "keeps many a view's pixel" in one(messages, "W008").msg if hold in (0, 14.9) else messages == []
+    assert found(FIRST_PARTY=True, HOLD=hold) == []
+
+
 @pytest.mark.parametrize("collect", ["buffer", "forward"])
 def test_w012_for_eager_without_a_buffer(collect: str) -> None:
-    messages = found(EAGER=True, FIRST_PARTY=True, COLLECT=collect)
+    messages = found(EAGER=True, FIRST_PARTY=True, COLLECT=collect, HOLD=0 if collect == "forward" else None)
     assert messages == [] if collect == "buffer" else "keeps the pixel" in one(messages, "W012").msg
 
 
@@ -363,7 +392,7 @@ def test_w014_for_an_archive_without_a_buffer(collect: str) -> None:
 @pytest.mark.parametrize(
     ("domain", "hosts", "fault"),
     [
-        (None, ["www.shop.example"], None),
+        (None, ["shop.example"], None),
         ("shop.example", ["www.shop.example", "localhost"], None),
         (".Shop.example", ["shop.example"], None),
         ("shop.example", [".shop.example"], None),
@@ -387,6 +416,47 @@ def test_w009_for_a_domain_whose_cookies_browsers_refuse(
 def test_w009_judges_by_our_own_allowed_hosts_where_they_are_set() -> None:
     assert found(COOKIE_DOMAIN="shop.example", ALLOWED_HOSTS=["www.shop.example"]) == []
     one(found(COOKIE_DOMAIN="shop.example", ALLOWED_HOSTS=["testserver"]), "W009")
+
+
+@pytest.mark.parametrize(
+    ("hosts", "host"),
+    [
+        (["shop.example", "WWW.shop.example"], None),
+        (["www.shop.example", "app.shop.example"], "app.shop.example"),
+        (["shop.co.uk", "www.shop.co.uk", "blog.co.uk"], None),
+        (["localhost", ".shop.example"], ".shop.example"),
+        (["a.shop.example", "b.shop.example"], "a.shop.example"),
+        (["shop.example", "a.b.shop.example", "b.shop.example"], "a.b.shop.example"),
+        (["shop.example", "blog.example", "www.example", ".localhost", "localhost", "*"], None),
+        (["10.0.0.1", "11.0.0.1", "[::1]"], None),
+        (["a.shop.example", "b.blog.example"], None),
+    ],
+)
+def test_w019_where_the_domain_has_a_cookie_beside_the_hosts(settings: Any, hosts: list[str], host: str | None) -> None:
+    settings.ALLOWED_HOSTS = hosts
+    messages = found()
+    assert messages == [] if host is None else f"at {host!r} a browser may keep two" in one(messages, "W019").msg
+    assert found(ALLOWED_HOSTS=["shop.example"]) == found(COOKIELESS=True, FIRST_PARTY=True) == []
+
+
+def test_w019_is_settled_by_a_domain(settings: Any) -> None:
+    settings.ALLOWED_HOSTS = ["app.shop.example", "shop.example"]
+    one(found(), "W019")
+    assert found(COOKIE_DOMAIN="shop.example") == []
+
+
+@pytest.mark.parametrize("key", ["FIRST_PARTY", "EXTERNAL_SCRIPT"])
+@pytest.mark.parametrize("order", [[SECURITY, SESSIONS], [SESSIONS, OURS], [OURS, SESSIONS], [SECURITY]])
+def test_w020_for_sessions_on_public_files(settings: Any, key: str, order: list[str]) -> None:
+    settings.MIDDLEWARE = order
+    before = found_in({key: True})
+    settings.SESSION_SAVE_EVERY_REQUEST = True
+    more = [message for message in found_in({key: True}) if message not in before]
+    if order in ([OURS, SESSIONS], [SECURITY]):
+        assert more == []
+    else:
+        assert f"SESSION_SAVE_EVERY_REQUEST with {key}: " in one(more, "W020").msg
+    assert "W020" not in str(found())
 
 
 @pytest.mark.parametrize(

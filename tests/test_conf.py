@@ -10,6 +10,7 @@ import pytest
 from django.test import override_settings
 
 from segment_fallback import conf
+from segment_fallback.buffers.base import FAR_AHEAD
 from segment_fallback.conf import KEYS, Settings, compile_settings, default_of, get_settings
 from segment_fallback.conf_rules import RULES
 
@@ -131,6 +132,10 @@ def test_wrong_types_have_a_case_for_every_key() -> None:
 
 
 WRONG_VALUES: list[tuple[str, Any]] = [
+    ("WRITE_KEY", "abc\n"),
+    ("WRITE_KEY", " "),
+    ("WRITE_KEY", "a b"),
+    ("WRITE_KEY", "abc\u200b"),
     ("API_HOST", "api.segment.io"),
     ("API_HOST", "https://"),
     ("API_HOST", "https://api.segment.io/v1"),
@@ -148,6 +153,8 @@ WRONG_VALUES: list[tuple[str, Any]] = [
     ("SOURCES", {5: {"WRITE_KEY": "x"}}),
     ("SOURCES", {"docs": "x"}),
     ("SOURCES", {"docs": {}}),
+    ("SOURCES", {"docs": {"WRITE_KEY": "abc\n"}}),
+    ("SOURCES", {"docs": {"WRITE_KEY": "a b"}}),
     ("SOURCES", {"docs": {"WRITE_KEY": "x", "write_key": "x", 5: "x"}}),
     ("SOURCES", {"docs": {"WRITE_KEY": "x", "API_HOST": "eu"}}),
     ("SOURCES", {"docs": {"WRITE_KEY": "x", "API_HOST": None}}),
@@ -207,6 +214,8 @@ WRONG_VALUES: list[tuple[str, Any]] = [
     ("HEALTH_MAX_AGE", 0.0),
     ("HEALTH_MAX_SILENCE", -1.0),
     ("SEND_TIMEOUT", -1),
+    ("SEND_TIMEOUT", 0),
+    ("SEND_TIMEOUT", 601),
     ("SENDS_IN_FLIGHT", 0),
     ("OUTCOME_INTERVAL", -1.0),
 ]
@@ -236,6 +245,8 @@ def test_wrong_values_have_a_case_for_every_rule() -> None:
         ("API_HOST", "http://localhost:8001", "http://localhost:8001"),
         ("API_HOST", "http://[::1]:8001/", "http://[::1]:8001/"),
         ("ENDPOINT_NAME", "a-Z_9", "a-Z_9"),
+        ("SEND_TIMEOUT", 600, 600),
+        ("SOURCES", {"docs": {"WRITE_KEY": ""}}, {"docs": {"WRITE_KEY": ""}}),
         ("RATE_LIMIT", 0, 0),
         ("CONSENT", {}, {}),
         ("CONSENT", {"COOKIE": "consent"}, {"COOKIE": "consent"}),
@@ -276,6 +287,18 @@ def test_several_mistakes_are_reported_each() -> None:
 
 def test_rule_of_origin_says_what_to_write() -> None:
     assert "such as 'https://api.segment.io'" in explanation(API_HOST="api.segment.io")
+
+
+@pytest.mark.parametrize("keys", [{"WRITE_KEY": "a secret"}, {"SOURCES": {"docs": {"WRITE_KEY": "a secret"}}}])
+def test_rule_of_write_keys_says_what_to_write_and_shows_none(keys: dict[str, Any]) -> None:
+    said = explanation(**keys)
+    assert "['WRITE_KEY'] must be ASCII characters without spaces or line breaks" in said
+    assert "secret" not in said
+
+
+def test_longest_lease_of_a_flush_is_no_wrong_clocks() -> None:
+    longest = max(seconds for seconds in range(1, 3_600) if RULES["SEND_TIMEOUT"](seconds) is None)
+    assert 4 * longest < FAR_AHEAD
 
 
 def test_every_key_is_explained_in_the_source() -> None:

@@ -24,8 +24,10 @@ from urllib.parse import unquote
 
 from django.conf import settings as django_settings
 from django.contrib.auth import SESSION_KEY, get_user
+from django.core.exceptions import DisallowedHost
 from django.core.signing import BadSignature, TimestampSigner
-from django.http import HttpRequest
+from django.http import HttpRequest, parse_cookie
+from django.http.request import split_domain_port
 from django.http.response import HttpResponseBase
 from django.utils.crypto import salted_hmac
 from django.utils.module_loading import import_string
@@ -86,6 +88,9 @@ def proven_anonymous_id(request: HttpRequest, settings: Settings) -> str | None:
 def twin(request: HttpRequest) -> str | None:
     """The anonymousId in analytics.js's cookie: plain, or in quotes as older versions wrote it."""
     text = request.COOKIES.get(ANONYMOUS_ID_COOKIE, "")
+    header = request.META.get("HTTP_COOKIE", "")
+    if header.count(ANONYMOUS_ID_COOKIE) > 1:
+        text = _first(header, text)
     if is_anonymous_id(text):
         return text
     text = unquote(text)
@@ -95,6 +100,15 @@ def twin(request: HttpRequest) -> str | None:
         except ValueError:
             return None
     return text if is_anonymous_id(text) else None
+
+
+def _first(header: str, last: str) -> str:
+    """The first of two cookies of that name, one of the host and one of its domain: analytics.js reads the first, and
+    Django keeps the last."""
+    for cookie in header.split(";"):
+        if cookie.partition("=")[0].strip() == ANONYMOUS_ID_COOKIE:
+            return parse_cookie(cookie).get(ANONYMOUS_ID_COOKIE, last)
+    return last
 
 
 def signed(request: HttpRequest) -> Signed | None:
@@ -152,6 +166,12 @@ def forget(request: HttpRequest, response: HttpResponseBase, settings: Settings,
         keep_anonymous_id(request, response, new_anonymous_id(), settings, minted=True)
 
 
+def is_secure(request: HttpRequest) -> bool:
+    """Whether a cookie is for https only: the request came by it, or the site says so of its session's cookie, since a
+    proxy ends TLS and Django does not hear of it."""
+    return request.is_secure() or bool(django_settings.SESSION_COOKIE_SECURE)
+
+
 def _set(
     request: HttpRequest,
     response: HttpResponseBase,
@@ -165,8 +185,8 @@ def _set(
         cookie,
         value,
         max_age=COOKIE_AGE,
-        domain=settings.COOKIE_DOMAIN,
-        secure=request.is_secure(),
+        domain=_domain(request, cookie, settings),
+        secure=is_secure(request),
         samesite="Lax",
         httponly=httponly,
     )
@@ -175,7 +195,21 @@ def _set(
 def _delete(request: HttpRequest, response: HttpResponseBase, cookies: tuple[str, ...], settings: Settings) -> None:
     for cookie in cookies:
         if cookie in request.COOKIES:
-            response.delete_cookie(cookie, domain=settings.COOKIE_DOMAIN, samesite="Lax")
+            response.delete_cookie(cookie, domain=_domain(request, cookie, settings), samesite="Lax")
+
+
+def _domain(request: HttpRequest, cookie: str, settings: Settings) -> str | None:
+    """COOKIE_DOMAIN; without it, for the readable twin, what analytics.js chooses, so that there are not two of them:
+    the registrable domain, as far as that is known: of ``example.com`` and ``www.example.com``. None is the host alone.
+    """
+    if settings.COOKIE_DOMAIN is not None or cookie != ANONYMOUS_ID_COOKIE:
+        return settings.COOKIE_DOMAIN
+    try:
+        name = split_domain_port(request.get_host())[0].removeprefix("www.")
+    except DisallowedHost:  # at the end of a page of the site, which is not ours to refuse
+        return None
+    # Of a host without a domain, or an address, browsers take none.
+    return name if "." in name and name[-1].isalpha() else None
 
 
 def _id_of_today(request: HttpRequest, settings: Settings) -> str:

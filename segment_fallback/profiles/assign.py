@@ -147,7 +147,7 @@ def _set_cookie(
         experiment.value(name),
         max_age=COOKIE_AGE,
         domain=settings.COOKIE_DOMAIN,
-        secure=request.is_secure(),
+        secure=identity.is_secure(request),
         samesite="Lax",
         httponly=True,
     )

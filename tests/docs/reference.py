@@ -126,6 +126,7 @@ SAYS = {
     "E008": "What `USER_ID` or `TRAITS` names is not a function.",
     "W006": "A `DynamoDBBuffer` without a region, or with an `endpoint_url` that is none.",
     "W007": "An `API_HOST` is not where Segment takes events, or `LOAD_OPTIONS` sends pages to another region.",
+    "W008": "`EAGER` without `FIRST_PARTY`, or with a `HOLD` under 15 seconds: Segment keeps a view's pixel.",
     "W009": "`COOKIE_DOMAIN` is no domain of the site's; browsers refuse such cookies.",
     "W010": "`COOKIELESS` without `FIRST_PARTY`, or with `IDENTIFY`.",
     "W011": "`IDENTIFY`, `RESET_AT_LOGOUT`, `INJECT` or `VARIATIONS` without SegmentMiddleware: nothing happens.",

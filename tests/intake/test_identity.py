@@ -95,10 +95,47 @@ def test_signed_cookie_is_out_of_reach_of_scripts_and_of_other_sites() -> None:
     assert cookies[TWIN].value in morsel.value, "an id is no secret"
 
 
+@pytest.mark.parametrize(
+    ("host", "domain"),
+    [
+        ("shop.example", "shop.example"),
+        ("www.shop.example:8000", "shop.example"),
+        ("WWW.Shop.Example", "shop.example"),
+        ("app.shop.example", "app.shop.example"),
+        ("localhost:8000", ""),
+        ("10.0.0.1", ""),
+        ("[::1]:8000", ""),
+    ],
+)
+def test_twin_has_the_domain_that_analytics_js_chooses(host: str, domain: str) -> None:
+    request = RequestFactory(headers={"Host": host}).get("/")
+    found = []
+    for own in ({}, {"COOKIE_DOMAIN": "example"}):
+        response = HttpResponse()
+        with keys(**own), override_settings(ALLOWED_HOSTS=["*"]):
+            identity.keep_anonymous_id(request, response, "one", get_settings(), minted=True)
+        found.append([response.cookies[name]["domain"] for name in (TWIN, id_cookies()[0])])
+    assert found == [[domain, ""], ["example", "example"]]
+
+
+def test_host_that_is_not_allowed_does_not_break_a_page_of_the_site() -> None:
+    request, response = RequestFactory(headers={"Host": "evil.example"}).get("/"), HttpResponse()
+    request.COOKIES[TWIN] = "one"
+    identity.forget(request, response, get_settings(), anew=False)
+    assert response.cookies[TWIN]["domain"] == ""
+
+
 def test_cookies_of_an_insecure_page_are_not_secure() -> None:
     cookies = hit(Client()).cookies
     assert not cookies[TWIN]["secure"]
     assert not cookies[id_cookies()[0]]["secure"]
+
+
+def test_cookies_are_secure_where_the_sessions_is() -> None:
+    with override_settings(SESSION_COOKIE_SECURE=True):
+        cookies = hit(Client()).cookies
+    assert cookies[TWIN]["secure"]
+    assert cookies[id_cookies()[0]]["secure"]
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -128,6 +165,30 @@ def test_id_that_analytics_js_can_only_tell_in_an_event_is_adopted() -> None:
     hit(client)
     assert anonymous_ids() == ["told", "told"]
     assert proven(client) is None
+
+
+@pytest.mark.parametrize(
+    ("header", "value"),
+    [
+        (f"{TWIN}=first; a=b; {TWIN}=second", "first"),
+        (f"a=b;{TWIN} = first;{TWIN}=first;{TWIN}=second", "first"),
+        (f"{TWIN}=%22first%22; {TWIN}=second", "first"),
+        (f'{TWIN}="first"; {TWIN}=second', "first"),
+        (f"{TWIN}=no id; {TWIN}=second", None),
+        (f"old_{TWIN}=other; {TWIN}=first; {TWIN}_old=another", "first"),
+        (f"old_{TWIN}=other; {TWIN}_old=another", None),
+        (f"{TWIN}=first", "first"),
+        ("a=b", None),
+    ],
+)
+def test_twin_is_the_first_of_that_name_as_it_is_to_analytics_js(header: str, value: str | None) -> None:
+    assert identity.twin(RequestFactory().get("/", HTTP_COOKIE=header)) == value
+
+
+def test_page_view_has_the_first_id_where_the_host_and_the_domain_have_one_each() -> None:
+    cookies = Visit(cookie=False, headers={"HTTP_COOKIE": f"{TWIN}=domains; {TWIN}=hosts"}).send().cookies
+    assert anonymous_ids() == ["domains"]
+    assert set(cookies) == {id_cookies()[0]}, "the browser's own is as it should be"
 
 
 def test_twin_counts_where_the_two_differ() -> None:
