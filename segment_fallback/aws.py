@@ -22,7 +22,8 @@ from segment_fallback.buffers.base import now_ms
 from segment_fallback.conf import get_settings
 from segment_fallback.counting import write_all
 from segment_fallback.delivery import archiving
-from segment_fallback.delivery.flush import Report, flush
+from segment_fallback.delivery.flush import flush
+from segment_fallback.delivery.report import Report
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.status import BufferStatus, Status, read_status
 
@@ -62,7 +63,7 @@ def flush_handler(event: object, context: Context) -> dict[str, Any]:
     try:
         report = flush(aliases, parts=parts, budget=budget)
         status = read_status(counting=False)
-        if parts is None and not report.trouble and not report.busy:
+        if parts is None and not (report.trouble or report.busy or report.unfinished):
             status = replace(status, buffers=[_counted(buffer) for buffer in status.buffers])
         sys.stdout.write(_embedded(_measures(report, status), context.function_name) + "\n")
         sys.stdout.flush()

@@ -13,7 +13,8 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TypeVar
 
 from segment_fallback.buffers import buffers
 from segment_fallback.buffers.accept import acceptance
@@ -21,14 +22,16 @@ from segment_fallback.buffers.base import MAX_BACK_OFF, Claim, LeaseLost, Limits
 from segment_fallback.conf import get_settings
 from segment_fallback.delivery.archiving import Archiving, begin_upkeep, end_upkeep
 from segment_fallback.delivery.in_flight import Flight, InFlight
+from segment_fallback.delivery.report import Report
 from segment_fallback.delivery.transport import Answer, Transports, Verdict
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.log import log_fields
 from segment_fallback.signals import buried, delivered, tell
 from segment_fallback.tracing import Span, span
-from segment_fallback.wording import counted
 
 logger = logging.getLogger("segment_fallback")
+
+T = TypeVar("T")
 
 FIRST_BACK_OFF = 0.5
 MAX_OWN_BACK_OFF = 60.0
@@ -44,35 +47,6 @@ DEDUPLICATED = 23 * 3_600_000
 
 stopping = threading.Event()
 """Set when this process is asked to end: flushes start no further batch, and let go of what they hold."""
-
-
-@dataclass
-class Report:
-    """What a flush did. ``trouble`` is the last thing that went wrong, in one line, or empty."""
-
-    delivered: int = 0
-    batches: int = 0
-    buried: int = 0
-    busy: int = 0
-    """Parts that another flusher holds, or that wait before they try again."""
-    unspooled: int = 0
-    """Messages that came back from the spool into the buffer."""
-    unarchived: int = 0
-    """Messages that were delivered, and that the archive will never have."""
-    trouble: str = ""
-    misconfigured: bool = False
-    """Whether messages wait for somebody to mend the settings: no write key, or one that Segment does not know."""
-
-    def __str__(self) -> str:
-        batches, buried = counted(self.batches, "batch", "batches"), counted(self.buried, "dead letter")
-        text = f"{self.delivered} delivered in {batches}, {buried}"
-        if self.unspooled:
-            text += f", {self.unspooled} drained from the spool"
-        if self.unarchived:
-            text += f", {self.unarchived} missing in the archive"
-        if self.busy:
-            text += f", {counted(self.busy, 'part')} busy or backing off"
-        return f"{text}; {self.trouble}" if self.trouble else text
 
 
 def flush(
@@ -93,9 +67,13 @@ def flush(
         drain(report, lease)
     sends = settings.SENDS_IN_FLIGHT
     with Transports(sends) as transports, ThreadPoolExecutor(sends, "segment_fallback.send") as pool:
-        for alias in list(buffers) if aliases is None else aliases:
+        # In another order each time: what lies behind a backlog longer than the budget has its turn, too.
+        for alias in _shuffled(buffers if aliases is None else aliases):
             buffer = buffers[alias]
-            for part in range(buffer.parts) if parts is None else parts:
+            for part in _shuffled(range(buffer.parts) if parts is None else parts):
+                if _is_over(deadline):
+                    report.unfinished = True
+                    break
                 try:
                     claim = buffer.claim(part, lease=lease)
                     if claim is None:
@@ -113,6 +91,17 @@ def flush(
     if upkeep is not None and not stopping.is_set():
         end_upkeep(upkeep)
     return report
+
+
+def _shuffled(these: Iterable[T]) -> list[T]:
+    several = list(these)
+    random.shuffle(several)
+    return several
+
+
+def _is_over(deadline: float) -> bool:
+    """Whether no further batch shall be started."""
+    return time.monotonic() > deadline or stopping.is_set()
 
 
 def share_out(start: Callable[[str, int], object]) -> str:
@@ -185,8 +174,11 @@ class Flusher:
             self._claim.back_off(self._back_off(), self._report.trouble)
 
     def _send_all(self) -> None:
-        for batch in self._claim.batches(Limits()):
-            if time.monotonic() > self._deadline or stopping.is_set():
+        for number, batch in enumerate(self._claim.batches(Limits())):
+            if _is_over(self._deadline):
+                self._report.unfinished = True
+                if not number:
+                    self._claim.release(flushed=False)  # nobody shall take it for served
                 break
             transport = self._transports[batch[0].source]
             if transport is None:
@@ -217,7 +209,9 @@ class Flusher:
             while self._in_flight and not self._may_join(self._to_send[-1]):
                 self._listen()
             flight = self._to_send.pop()
-            if flight.source not in self._stopped and not stopping.is_set():
+            if stopping.is_set():
+                self._report.unfinished = True
+            elif flight.source not in self._stopped:
                 self._renew()
                 self._in_flight.start(flight, self._claim.failures)
 

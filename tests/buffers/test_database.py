@@ -128,6 +128,31 @@ def test_put_of_more_rows_than_a_statement_takes() -> None:
     assert buffer.depth() == 0
 
 
+@pytest.mark.parametrize(
+    ("database", "explain", "walk"),
+    [
+        ("sqlite", "EXPLAIN QUERY PLAN", "USING INDEX segment_part_order (part=? AND id>?)"),
+        ("postgresql", "EXPLAIN", "Index Scan using segment_part_order"),
+    ],
+)
+def test_page_is_read_by_the_index_before_the_database_has_statistics(
+    request: pytest.FixtureRequest, database: str, explain: str, walk: str
+) -> None:
+    alias = request.getfixturevalue(database)
+    empty(alias)
+    buffer = DatabaseBuffer(using=alias)
+    buffer.put([event(number, size=800) for number in range(20_000)])
+    with claimed(buffer) as claim, CaptureQueriesContext(connections[alias]) as queries:
+        assert len(list(claim.messages())) == 20_000
+    pages = [query["sql"] for query in queries if "body" in query["sql"]]
+    assert len(pages) == 41
+    with connections[alias].cursor() as cursor:
+        cursor.execute(f"{explain} {pages[1]}")
+        plan = str(cursor.fetchall())
+    assert walk in plan
+    assert "Sort" not in plan
+
+
 @pytest.mark.parametrize("options", [{"parts": 0}, {"parts": "4"}, {"part": 1}])
 def test_wrong_option_is_named(options: dict[str, object]) -> None:
     with pytest.raises(ImproperlyConfigured, match="part"):

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import time
+from collections.abc import Iterator
 from io import StringIO
 from typing import TYPE_CHECKING, Any
 
@@ -8,6 +10,9 @@ import pytest
 from django.core.management import CommandError, call_command
 
 from segment_fallback.buffers import buffers
+from segment_fallback.buffers.base import Waiting
+from segment_fallback.buffers.database import DatabaseBuffer
+from segment_fallback.buffers.database_claim import DatabaseClaim
 from segment_fallback.delivery import flush as delivery
 from segment_fallback.delivery.flush import flush
 from segment_fallback.message import encode
@@ -200,6 +205,59 @@ def test_budget_spent_starts_no_further_batch(segment: LocalSegment) -> None:
     assert flush(budget=-1).delivered == 0
     assert segment.requests == []
     assert flush().delivered == 1
+
+
+def test_flush_that_its_budget_cuts_off_says_so_and_leaves_what_it_did_not_begin_unflushed(
+    segment: LocalSegment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put("1")
+    report = flush(budget=-1)
+    assert report.unfinished
+    assert not Lease.objects.exists()
+
+    messages = DatabaseClaim.messages
+
+    def read_slowly(self: DatabaseClaim) -> Iterator[Waiting]:
+        time.sleep(0.3)
+        return messages(self)
+
+    monkeypatch.setattr(DatabaseClaim, "messages", read_slowly)
+    report = flush(budget=0.2)
+    lease = Lease.objects.get()
+    assert (report.delivered, report.unfinished) == (0, True)
+    assert (lease.owner, lease.flushed, lease.failures) == ("", 0, 0)
+
+    report = flush()
+    assert (report.delivered, report.unfinished) == (1, False)
+    assert Lease.objects.get().flushed > 0
+
+
+def test_flush_that_its_budget_cuts_off_has_flushed_what_it_began(segment: LocalSegment, settings: Settings) -> None:
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SENDS_IN_FLIGHT": 1}
+    put(*map(str, range(60)), text="x" * 30_000)
+    segment.answer_with(Answer.slow(0.3), times=None)
+    report = flush(budget=0.2)
+    assert report.unfinished
+    assert 0 < report.delivered < 60
+    assert Lease.objects.get().flushed > 0
+
+
+def test_flush_begins_with_any_buffer_and_any_part(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = {"BACKEND": "segment_fallback.buffers.database.DatabaseBuffer", "OPTIONS": {"parts": 2}}
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "BUFFERS": {"default": backend, "old": backend}}
+    begun: list[tuple[DatabaseBuffer, int]] = []
+
+    def refuse(self: DatabaseBuffer, part: int, *, lease: float = 60.0) -> None:
+        begun.append((self, part))
+
+    monkeypatch.setattr(DatabaseBuffer, "claim", refuse)
+    firsts = set()
+    for _ in range(100):
+        flush()
+        firsts.add(begun[0])
+        assert len(set(begun)) == 4, "each in its turn"
+        begun.clear()
+    assert len(firsts) == 4
 
 
 def test_every_buffer_is_flushed(segment: LocalSegment, settings: Settings) -> None:

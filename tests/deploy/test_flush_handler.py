@@ -14,6 +14,8 @@ import pytest
 from pytest_django import DjangoDbBlocker
 
 from segment_fallback.buffers.database import DatabaseBuffer
+from segment_fallback.buffers.dynamodb import DynamoDBBuffer
+from segment_fallback.management.commands.segment_table import create
 from segment_fallback.message import Message
 from segment_fallback.testing import Answer, LocalSegment
 from tests.databases import database
@@ -115,6 +117,28 @@ def test_function_that_runs_out_of_time_ends_by_itself_and_others_go_on(
     segment.answer_normally()
     function.invoke()
     assert arrived(segment) == sorted(names)
+
+
+def test_function_that_runs_out_of_time_does_not_read_a_table_to_count_what_it_left(
+    site: Site, segment: LocalSegment, dynamodb_local_url: str
+) -> None:
+    credentials = {"aws_access_key_id": "tests", "aws_secret_access_key": "tests"}
+    options: dict[str, Any] = {"endpoint_url": dynamodb_local_url, "region": "eu-central-1", "client": credentials}
+    options |= {"table": f"tests-{uuid4().hex}", "parts": 1}
+    buffer = DynamoDBBuffer(**options)
+    create(buffer)
+    buffer.put([Message(str(n), b'{"type":"page","text":"%s"}' % (b"x" * 25_000)) for n in range(300)])
+    backend = {"BACKEND": "segment_fallback.buffers.dynamodb.DynamoDBBuffer", "OPTIONS": options}
+    site.settings = {**site.settings, "SEND_TIMEOUT": 1.0, "SENDS_IN_FLIGHT": 1, "BUFFERS": {"default": backend}}
+    segment.answer_with(Answer.slow(0.6), times=None)
+    with Function(HANDLER, site.environment) as function:
+        cut_off = function.invoke(timeout=ENOUGH)
+        assert cut_off["result"]["unfinished"]
+        assert metrics(cut_off)["Delivered"] < 300
+        assert "Waiting" not in metrics(cut_off)
+        segment.answer_normally()
+        assert metrics(function.invoke())["Waiting"] == 0
+    buffer.client.close()
 
 
 @pytest.mark.parametrize("end", ["timeout", "kill"])
