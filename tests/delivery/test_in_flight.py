@@ -279,9 +279,9 @@ def test_lease_lost_with_others_in_flight_acknowledges_them_and_sends_no_more(
 def test_lease_is_renewed_while_answers_are_outstanding(
     settings: Settings, before_sending: Callable[[Script], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SEND_TIMEOUT": 0.2}
+    settings.SEGMENT_FALLBACK = {**settings.SEGMENT_FALLBACK, "SEND_TIMEOUT": 1}
     put_batches(1)
-    before_sending(lambda batch: time.sleep(1.5))
+    before_sending(lambda batch: time.sleep(6))
     renewed: list[float] = []
     renew = DatabaseClaim.renew
 
@@ -292,7 +292,7 @@ def test_lease_is_renewed_while_answers_are_outstanding(
     monkeypatch.setattr(DatabaseClaim, "renew", renew_and_note)
     assert flush().delivered == IN_A_BATCH
     assert len(renewed) >= 4
-    assert max(after - before for before, after in itertools.pairwise(renewed)) < 0.8
+    assert max(after - before for before, after in itertools.pairwise(renewed)) < 4, "that long it lasts"
 
 
 def test_buffer_that_fails_with_others_in_flight_loses_none_of_their_answers(
