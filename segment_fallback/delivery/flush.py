@@ -13,7 +13,6 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import replace
 from typing import TypeVar
 
 from segment_fallback.buffers import buffers
@@ -23,6 +22,7 @@ from segment_fallback.conf import get_settings
 from segment_fallback.delivery.archiving import Archiving, begin_upkeep, end_upkeep
 from segment_fallback.delivery.in_flight import Flight, InFlight
 from segment_fallback.delivery.report import Report
+from segment_fallback.delivery.suspicion import Suspicion
 from segment_fallback.delivery.transport import Answer, Transports, Verdict
 from segment_fallback.exceptions import BufferUnavailable
 from segment_fallback.log import log_fields
@@ -151,6 +151,7 @@ class Flusher:
         """The next one last."""
         # After a failure one batch tries whether Segment is well again.
         self._sends = 1 if claim.failures else get_settings().SENDS_IN_FLIGHT
+        self._suspicion = Suspicion(claim.failures)
         self._stopped: dict[str, Answer] = {}
         self._renewed = 0
 
@@ -249,6 +250,7 @@ class Flusher:
         batch, answer = flight.batch, future.result()
         if answer.verdict is Verdict.DELIVERED:
             self._sends = get_settings().SENDS_IN_FLIGHT
+            self._suspicion.passed = True
             self._archiving.add(batch)
             self._report.delivered += len(batch)
             self._report.batches += 1
@@ -256,14 +258,26 @@ class Flusher:
         elif answer.verdict is not Verdict.REFUSED:
             if answer.doubtful:
                 self._claim.doubt(batch)
-            self._stop(flight.source, answer)
+            if not self._suspicion.falls_on(flight, answer):
+                self._stop(flight.source, answer)
+            elif len(batch) > 1:
+                # The newer half first: what is in the way has been waiting for long.
+                self._to_send += flight.halves()
+            else:
+                self._leave(flight.source, answer)
         elif len(batch) == 1:
             self._bury(batch, self._claim.failures + flight.halvings + 1, answer.detail)
         else:
             # Segment refuses a batch for the sake of one message: find it, and deliver the others.
-            middle, halvings = len(batch) // 2, flight.halvings + 1
-            halves = batch[middle:], batch[:middle]
-            self._to_send += [replace(flight, batch=half, halvings=halvings) for half in halves]
+            self._to_send += reversed(flight.halves())
+
+    def _leave(self, source: str, answer: Answer) -> None:
+        """Let one message wait that fails where others pass."""
+        self._report.trouble = answer.detail
+        extra = log_fields("left_waiting", part=self._claim.part, source=source, reason=answer.detail)
+        logger.warning(
+            "a message of part %d waits on, without the others: %s", self._claim.part, answer.detail, extra=extra
+        )
 
     def _bury(self, batch: Sequence[Waiting], attempts: int, reason: str) -> None:
         self._claim.bury(batch, reason, attempts)

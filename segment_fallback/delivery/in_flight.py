@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Iterator, Sequence
 from concurrent import futures
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from segment_fallback.buffers.base import Waiting
@@ -24,6 +24,11 @@ class Flight:
     def source(self) -> str:
         """The alias of its source."""
         return self.batch[0].source
+
+    def halves(self) -> list[Flight]:
+        """The batch in two, the older half first."""
+        middle, halvings = len(self.batch) // 2, self.halvings + 1
+        return [replace(self, batch=half, halvings=halvings) for half in (self.batch[:middle], self.batch[middle:])]
 
 
 class InFlight:
