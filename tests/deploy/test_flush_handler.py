@@ -103,7 +103,7 @@ def test_function_prints_what_cloudwatch_makes_metrics_of(
 def test_function_that_runs_out_of_time_ends_by_itself_and_others_go_on(
     site: Site, segment: LocalSegment, function: Function
 ) -> None:
-    site.settings = {**site.settings, "SEND_TIMEOUT": 1.0}
+    site.settings = {**site.settings, "SEND_TIMEOUT": 1.0, "SENDS_IN_FLIGHT": 1}
     names = [f"m{number}" for number in range(300)]
     buffer = put(site, *names, size=25_000)
     segment.answer_with(Answer.slow(0.6), times=None)
