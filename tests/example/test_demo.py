@@ -121,7 +121,7 @@ def test_switch_shows_the_way_by_which_a_page_view_arrives(demo: Demo, browser: 
             assert time.monotonic() < deadline, "no page view arrived"
             page.wait_for_timeout(200)
         page.goto(f"{demo.url}/live/")
-        assert page.get_by_text(arrived[0]["messageId"][:8]).first.is_visible()
+        assert page.get_by_text(arrived[0]["messageId"][-8:]).first.is_visible()
     assert [event["way"] for event in arrived] == [way]
 
 

@@ -27,7 +27,7 @@
     for (const name of ["messageId", "anonymousId"]) {
       const cell = row.querySelector(`.${name}`);
       cell.title = event[name];
-      cell.textContent = event[name].slice(0, 8);
+      cell.textContent = event[name].slice(-8);
     }
   }
 
